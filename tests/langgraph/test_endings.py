@@ -60,6 +60,30 @@ def test_made_before_a_fork(root: Path) -> None:
     saver.close()
 
 
+async def test_a_closed_one_is_not_entered(root: Path) -> None:
+    """A block on a saver that was closed, or whose clone was, refuses at its begin."""
+    closed, of_a_clone = CheckpointSaver(root), CheckpointSaver(root)
+    await closed.aclose()
+    clone: Any = of_a_clone.with_allowlist([])
+    await clone.aclose()
+    for saver in (closed, of_a_clone):
+        with pytest.raises(WriterClosedError, match="the saver is closed"):
+            async with saver:
+                pytest.fail("it was entered")
+        with pytest.raises(WriterClosedError, match="the saver is closed"), saver:
+            pytest.fail("it was entered")
+
+
+async def test_one_on_an_open_store_is_entered_again() -> None:
+    """A saver that closes nothing, for its store was given open, may be used by many blocks."""
+    store = MemoryStore(ThreadRecord)
+    saver = CheckpointSaver(store)
+    for step in range(2):
+        async with saver:
+            await put(saver, thread("t"), step=step)
+    assert [found.metadata["step"] for found in await listed(saver, None)] == [1, 0]
+
+
 class _Collecting(MemoryStore[ThreadRecord]):
     """A store whose save of one thread waits for that of another, at which all is collected."""
 

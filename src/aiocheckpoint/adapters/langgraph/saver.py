@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -18,7 +19,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from aiocheckpoint import UnsupportedOperationError, WriterStats
+from aiocheckpoint import UnsupportedOperationError, WriterClosedError, WriterStats
 from aiocheckpoint.adapters._erasing import Erasing
 from aiocheckpoint.adapters._given import listed
 from aiocheckpoint.adapters._storage import Storage
@@ -109,6 +110,7 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
         arguments.require_bool("refuse_forks", refuse_forks)
         # Shared with clones that differ in their serializer, so nothing here is ever replaced.
         self._store, self._is_own = opened(storage, options)
+        self._ended = threading.Event()
         self._portal = Portal()
         self._turns = Turns(self._store, refuse_forks=refuse_forks)
         self._underway = Underway()
@@ -131,7 +133,12 @@ class CheckpointSaver(AsyncClosing, SynchronousMethods):
 
     async def _aclose(self) -> None:
         if self._is_own:
+            self._ended.set()
             await self._store.aclose()
+
+    def _require_open(self) -> None:
+        if self._ended.is_set():
+            raise WriterClosedError("the saver is closed")
 
     async def aflush(self) -> None:
         """

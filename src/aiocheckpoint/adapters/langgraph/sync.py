@@ -67,7 +67,10 @@ class SynchronousMethods(BaseCheckpointSaver[str]):
     @abstractmethod
     async def _aclose(self) -> None: ...
 
+    def _require_open(self) -> None: ...
+
     def __enter__(self) -> Self:
+        self._require_open()
         return self
 
     def __exit__(
