@@ -208,7 +208,7 @@ BASH_BLOCKS = {
         _CLONE,
         "tests/langgraph/test_saver.py::test_the_command_copies_a_file",
     ],
-    "docs/how-to/postgres.md": [_CLONE, f"{_POSTGRES}test_it_prints_the_schema"],
+    "docs/how-to/postgres.md": [_CLONE, f"{_POSTGRES}test_its_examples_run"],
     "docs/tutorial.md": [_CLONE],
 }
 # What runs all blocks of a page that need a framework or a server: `py`, and with a framework

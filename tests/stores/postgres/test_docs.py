@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ import pytest
 from aiocheckpoint import InvalidArgumentError
 from aiocheckpoint.stores.postgres import PostgresStore, schema_sql
 from aiocheckpoint.stores.postgres.schema import VERSION
-from tests.stores.postgres.server import PostgresServer
+from tests.stores.postgres.server import PostgresServer, programs
 from tests.test_docs import fenced
 
 _PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "postgres.md"
@@ -28,6 +31,23 @@ async def _run(code: str, names: dict[str, Any]) -> None:
         await result
 
 
+def _run_as_owner(command: str, server: PostgresServer) -> None:
+    """Run a command of the page as its reader does: `python` and `psql` are on the path."""
+    directories = [str(Path(sys.executable).parent), str(programs()), os.environ["PATH"]]
+    environment = {
+        "PATH": os.pathsep.join(directories),
+        "PGHOST": str(server.directory),
+        "PGUSER": "postgres",
+        "PGOPTIONS": "-c client_min_messages=warning",
+    }
+    ran = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        env=os.environ | environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
 async def test_its_examples_run(server: PostgresServer) -> None:
     """Every example runs, in order, for a role that has what the page grants and no more."""
     blocks = await asyncio.to_thread(fenced, _PAGE)
@@ -38,7 +58,8 @@ async def test_its_examples_run(server: PostgresServer) -> None:
     await owner.close()
     owner = await asyncpg.connect(server.dsn("agents"))
     await owner.execute("grant create on database agents to app")
-    await owner.execute(await asyncio.to_thread(schema_sql))
+    _, prints_the_schema = [block.text for block in blocks if block.language == "bash"]
+    await asyncio.to_thread(_run_as_owner, prints_the_schema, server)
     statements = [block.text for block in blocks if block.language == "sql"]
     assert len(statements) == 5
     await owner.execute(statements[0] + statements[1])
@@ -60,11 +81,9 @@ async def test_its_examples_run(server: PostgresServer) -> None:
         assert await store.load("support-42") is not None
 
 
-def test_it_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
-    """The command of the page prints SQL for the name that is asked for."""
-    exec("from aiocheckpoint.stores.postgres import schema_sql; print(schema_sql())", {})
-    printed = capsys.readouterr().out
-    assert "create schema if not exists" in printed
+def test_it_prints_the_schema() -> None:
+    """The SQL is that of the schema and the version that are asked for."""
+    assert "create schema if not exists" in schema_sql()
     assert schema_sql(since=VERSION) == ""
     assert '"other".checkpoint' in schema_sql("other")
     assert "aiocheckpoint." not in schema_sql("other")
