@@ -11,9 +11,6 @@ from tests.promises.conftest import Start
 from tests.promises.places import plain_ids
 from tests.promises.records import record
 
-_OTHERS = 299
-_LOOKS = 40
-
 
 @pytest.fixture(name="board")
 def _board(tmp_path: Path) -> Path:
@@ -23,21 +20,26 @@ def _board(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("others", "looks"), [(299, 40), pytest.param(2999, 8, marks=pytest.mark.campaign)]
+)
 @pytest.mark.parametrize("journal_bytes", [64 << 20, 1 << 18], ids=["", "small-log"])
-def test_one_is_replaced_for_ever(start: Start, board: Path, journal_bytes: int) -> None:
+def test_one_is_replaced_for_ever(
+    start: Start, board: Path, journal_bytes: int, others: int, looks: int
+) -> None:
     """Of a checkpoint that is replaced all the time there is one, the last or a later one."""
     writer, reader = start(max_journal_bytes=journal_bytes), start()
-    writer.call(tasks.save_many, "s", "n", _OTHERS)
+    writer.call(tasks.save_many, "s", "n", others)
     writer.begin(tasks.replace_for_ever, "s", "one", board).note()
 
-    last = reader.call(tasks.watch, "s", "one", _OTHERS, board, _LOOKS)
+    last = reader.call(tasks.watch, "s", "one", others, board, looks)
     assert last > 1
     writer.kill()
     final = int.from_bytes(board.read_bytes(), "little")
     for some in (reader, start()):
         newest = some.load("s", "one")
         assert newest in (record("s", "one", final), record("s", "one", final + 1))
-        assert len(some.list("s")) == _OTHERS + 1
+        assert len(some.list("s")) == others + 1
 
 
 def test_two_replace_it(start: Start, root: Path, board: Path, tmp_path: Path) -> None:
