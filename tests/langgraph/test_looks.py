@@ -7,6 +7,7 @@ import copy
 import json
 import pickle
 import threading
+import tracemalloc
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,13 +16,17 @@ from typing import Annotated, Any, TypedDict
 import msgspec
 import pytest
 from langgraph.channels.delta import DeltaChannel
+from langgraph.checkpoint.base.id import uuid6
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
+from msgspec.structs import replace
 
 from aiocheckpoint.adapters.langgraph import CheckpointSaver, drafts, records
 from aiocheckpoint.adapters.langgraph import looks as looks_module
 from aiocheckpoint.adapters.langgraph.arguments import Place, Run
 from aiocheckpoint.adapters.langgraph.looks import Looks
+from aiocheckpoint.adapters.langgraph.reading import Group
+from aiocheckpoint.adapters.langgraph.records import ThreadRecord
 from tests.langgraph.conftest import MakeSaver
 from tests.langgraph.graphs import thread
 from tests.langgraph.overtaken_process import Gate, answering, extended
@@ -210,7 +215,8 @@ async def test_whoever_is_forgotten_loses_nothing(
     make: MakeSaver, monkeypatch: pytest.MonkeyPatch, kind: str, remembered: int
 ) -> None:
     """Where so many others have looked since that nothing is known, all that was written counts."""
-    monkeypatch.setattr(looks_module, "_REMEMBERED", remembered)
+    for name in ("_REMEMBERED", "_REMEMBERED_OF_OTHERS"):
+        monkeypatch.setattr(looks_module, name, remembered)
     graph = _asking_graph(make())
     await _act(graph, "sync")
     await _act_often(graph, kind)
@@ -221,7 +227,8 @@ async def test_pages_make_no_run_forgotten(
     root: Path, monkeypatch: pytest.MonkeyPatch, durability: Any
 ) -> None:
     """However many have looked since a run began, what somebody left is not in its state."""
-    monkeypatch.setattr(looks_module, "_REMEMBERED", 8)
+    for name in ("_REMEMBERED", "_REMEMBERED_OF_OTHERS"):
+        monkeypatch.setattr(looks_module, name, 8)
     gate = Gate()
     async with _Beside(root) as saver:
         graph = answering(saver, gate.wait)
@@ -248,6 +255,76 @@ def test_a_run_that_writes_is_remembered(monkeypatch: pytest.MonkeyPatch) -> Non
     for number in range(1, 4):
         looks.to(Run(number, object()))
         assert looks.of(place, run).writer == writer
+
+
+def test_what_was_shown_to_pages_takes_little() -> None:
+    """Of a thread that has many pending writes, and that somebody looks at all the time."""
+    saved = ThreadRecord(
+        session_id="t", checkpoint_id="s1", thread_id="t", checkpoint_ns="", checkpoint="11"
+    )
+    pending = [replace(saved, checkpoint_id=f"p{at:030}") for at in range(100)]
+    looks, group = Looks(), Group(saved, pending)
+    tracemalloc.start()
+    for _ in range(2048):
+        looks.shown(group, None)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 8 * 2**20
+
+
+async def _configs(graph: Any, durability: Any) -> dict[str, Any]:
+    """Let a graph begin a thread, and return configs of its newest checkpoint."""
+    parts = graph.astream(
+        {"notes": ["question"]}, _THREAD, stream_mode="checkpoints", durability=durability
+    )
+    streamed = [part["config"] async for part in parts][-1]
+    return {"streamed": streamed, "read": (await graph.aget_state(_THREAD)).config}
+
+
+@pytest.mark.parametrize("config", ["streamed", "read"])
+@pytest.mark.parametrize("durability", _DURABILITIES)
+async def test_a_run_from_a_config_of_a_deleted_thread(
+    make: MakeSaver, durability: Any, config: str
+) -> None:
+    """Its state is made of what it wrote, though another one was given that very config."""
+    saver = make()
+    graph = _graph(saver)
+    held = (await _configs(graph, durability))[config]
+    await saver.adelete_thread("t")
+    await graph.ainvoke({"notes": ["again"]}, held, durability=durability)
+    assert await _notes(graph) == ["again", "answer again"]
+
+
+@pytest.mark.parametrize("durability", ["sync", "async"])
+async def test_what_is_written_after_a_streamed_config(make: MakeSaver, durability: Any) -> None:
+    """It counts for everybody, and not for the run alone whose config that is."""
+    saver = make()
+    graph = _graph(saver)
+    held = (await _configs(graph, durability))["streamed"]
+    found: Any = await saver.aget_tuple(_THREAD)
+    await saver.aput_writes(held, [("notes", ["by hand"])], "task")
+    following: Any = {**found.checkpoint, "id": str(uuid6())}
+    await saver.aput(found.config, following, found.metadata, {})
+    assert await _notes(graph) == ["question", "answer question", "by hand"]
+
+
+async def test_what_is_put_by_hand_beside_another(make: MakeSaver) -> None:
+    """After the parent of one that was shown: unless it is a copy, it is made of all."""
+    saver = make()
+    graph = _graph(saver)
+    await graph.ainvoke({"notes": ["question"]}, _THREAD)
+    await graph.aupdate_state(_THREAD, {"notes": ["own"]}, as_node="answer")
+    shown: Any = await saver.aget_tuple(_THREAD)
+    parent: Any = await saver.aget_tuple(shown.parent_config)
+    await saver.aput_writes(parent.config, _LEFT, "left")
+    versions = parent.checkpoint["channel_versions"]
+    beside: Any = {
+        **parent.checkpoint,
+        "id": str(uuid6()),
+        "channel_versions": {**versions, "notes": saver.get_next_version(versions["notes"], None)},
+    }
+    await saver.aput(shown.parent_config, beside, shown.metadata, {})
+    assert sorted(await _notes(graph)) == ["answer question", "left", "own", "question"]
 
 
 @pytest.mark.parametrize("read", ["state", "history", "tuple", "list"])

@@ -14,7 +14,7 @@ from aiocheckpoint.adapters._given import listed
 from aiocheckpoint.adapters.langgraph import arguments, records
 from aiocheckpoint.adapters.langgraph.arguments import Run, place_of, run_of
 from aiocheckpoint.adapters.langgraph.looks import Looks
-from aiocheckpoint.adapters.langgraph.pruning import rebuilt, with_plain_counters
+from aiocheckpoint.adapters.langgraph.pruning import with_plain_counters
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord, state_id
 from aiocheckpoint.adapters.langgraph.serialized import Encoder
 
@@ -86,8 +86,7 @@ def state_draft(
         serialized=others,
         channels=channels,
     )
-    if rebuilt(record):
-        record.made_of = look.made_of
+    record.made_of = look.made_of_after(record)
     looks.put(place.session_id, checkpoint_id, run, look)
     follows_newest = run is None and look.is_newest
     return Draft(place.session_id, record, encoder.blobs, run, follows_newest)

@@ -14,12 +14,15 @@ from msgspec.structs import replace
 from aiocheckpoint import SessionId
 from aiocheckpoint.adapters.langgraph import records
 from aiocheckpoint.adapters.langgraph.arguments import Place, Run
+from aiocheckpoint.adapters.langgraph.pruning import rebuilt, versions
 from aiocheckpoint.adapters.langgraph.reading import Group
+from aiocheckpoint.adapters.langgraph.records import ThreadRecord
 
 KeyT = TypeVar("KeyT")
 ValueT = TypeVar("ValueT")
 
-_REMEMBERED = 16_384  # runs that looked or wrote last, ids of theirs, and ids of others
+_REMEMBERED = 16_384  # runs that looked or wrote last, and ids of theirs
+_REMEMBERED_OF_OTHERS = 1024  # ids: an update is over soon, and each names all pending writes
 
 
 class Look(NamedTuple):
@@ -31,12 +34,19 @@ class Look(NamedTuple):
         writer: what the ids of what they write begin with, behind the checkpoint's.
         made_of: of which writes a checkpoint is made that they put after it; UNSET for all.
         is_newest: whether they had asked for the newest.
+        copied: of a checkpoint of these versions alone `made_of` tells; None for any.
     """
 
     session_id: SessionId = ""
     writer: str = records.NOBODY
     made_of: list[str] | UnsetType = UNSET
     is_newest: bool = False
+    copied: dict[str, object] | None = None
+
+    def made_of_after(self, state: ThreadRecord) -> list[str] | UnsetType:
+        """Return of which writes a checkpoint is made that is put after it; UNSET for all."""
+        is_told = self.copied is None or self.copied == versions(state)
+        return self.made_of if is_told and rebuilt(state) else UNSET
 
 
 class Looks:
@@ -49,14 +59,15 @@ class Looks:
     LangGraph hands back the very ids that it was given, in whatever task or thread, and those that
     it has made for a run. So each look gives out an id of its own: an equal text that is another
     object. Any other object, as of an id that was read from JSON, tells nothing: what is written
-    after it counts for everybody, and what is put after it is made of all.
+    after it counts for everybody, and what is put after it is made of all. So does one that
+    another run was given, or whoever does not run, as that of a config that a client still holds.
     """
 
     def __init__(self) -> None:
-        self._writers: _Recent[Run, str] = _Recent()
+        self._writers: _Recent[Run, str] = _Recent(_REMEMBERED)
         # Apart, since pages that look make no run forgotten. The text keeps the key its own.
-        self._of_runs: _Recent[int, tuple[str, Look]] = _Recent()
-        self._of_others: _Recent[int, tuple[str, Look]] = _Recent()
+        self._of_runs: _Recent[int, tuple[str, Look]] = _Recent(_REMEMBERED)
+        self._of_others: _Recent[int, tuple[str, Look]] = _Recent(_REMEMBERED_OF_OTHERS)
 
     def to(self, run: Run) -> Callable[[Group], Group]:
         """Return what shows checkpoints to a run, also where there is none to be shown."""
@@ -71,13 +82,15 @@ class Looks:
 
     def of(self, place: Place, run: Run | None) -> Look:
         """Return what the id that somebody hands in tells of them."""
-        key = id(place.checkpoint)
-        _, look = self._of_runs.recall(key) or self._of_others.recall(key) or ("", Look())
-        if look.session_id == place.session_id:
+        known = self._of_others if run is None else self._of_runs
+        _, look = known.recall(id(place.checkpoint)) or ("", Look())
+        if look.session_id != place.session_id:
+            look = Look()
+        if run is None:
             return look
-        # Of a run's own checkpoint that is not put yet, or one that is not remembered.
-        writer = None if run is None else self._writers.recall(run)
-        return Look(writer=writer or records.NOBODY)
+        # It writes as one, also after a checkpoint that is not put yet, or not remembered.
+        writer = self._writers.recall(run) or records.NOBODY
+        return look if look.writer == writer else Look(writer=writer)
 
     def put(self, session_id: SessionId, checkpoint: str, run: Run | None, look: Look) -> None:
         """Note that a run goes on from a checkpoint that it puts, by the id that it has made."""
@@ -100,19 +113,24 @@ class Looks:
             return group
         names = [records.name_in(record.checkpoint_id) for record in group.pending]
         look = Look(state.session_id, writer, [writer, *names], is_newest)
-        beside = Look(state.session_id, made_of=state.made_of)  # of a copy, as by `aupdate_state`
         known = self._of_others if run is None else self._of_runs
-        checkpoint = _given_out(state.checkpoint, look, known)
-        parent = None if state.parent is None else _given_out(state.parent, beside, known)
+        checkpoint, parent = _given_out(state.checkpoint, look, known), state.parent
+        if run is None and parent is not None:  # a copy may be put beside it, by `aupdate_state`
+            beside = Look(state.session_id, made_of=state.made_of, copied=versions(state))
+            parent = _given_out(parent, beside, known)
         return group._replace(state=replace(state, checkpoint=checkpoint, parent=parent))
 
 
 class _Recent(OrderedDict[KeyT, ValueT]):
-    """What was used last."""
+    """So much of what was used last."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
 
     def remember(self, key: KeyT, value: ValueT) -> None:
         self[key] = value
-        while len(self) > _REMEMBERED:
+        while len(self) > self._limit:
             self.popitem(last=False)
 
     def recall(self, key: KeyT) -> ValueT | None:
