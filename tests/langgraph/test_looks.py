@@ -21,7 +21,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 from msgspec.structs import replace
 
-from aiocheckpoint.adapters.langgraph import CheckpointSaver, drafts, records
+from aiocheckpoint.adapters.langgraph import CheckpointSaver, records
 from aiocheckpoint.adapters.langgraph import looks as looks_module
 from aiocheckpoint.adapters.langgraph.arguments import Place, Run
 from aiocheckpoint.adapters.langgraph.looks import Looks
@@ -399,7 +399,7 @@ def _in_thread(thread_id: str, config: Any) -> Any:
 
 
 def _all_counts(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(drafts, "rebuilt", lambda _: set())
+    patch.setattr(looks_module, "rebuilt", lambda _: set())
 
 
 def _all_write_alike(patch: pytest.MonkeyPatch) -> None:
