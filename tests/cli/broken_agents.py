@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from typing import Any
 
@@ -95,35 +96,25 @@ class Refuses(Writer):
 
 
 class HoldsTheShortest(Writer):
-    """Keeps nothing back but this: the shortest session's save waits until all others are done."""
+    """Keeps nothing back but this: a save of the shortest session ends in the last life alone."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         steps = {name: len(script.messages) for name, script in agents.casting(8).items()}
         self._held = min(steps, key=lambda name: steps[name])
-        self._left = {name: count for name, count in steps.items() if name != self._held}
-        self._others_are_done = asyncio.Event()
-
-    async def load(
-        self, session_id: SessionId, checkpoint_id: CheckpointId | None = None
-    ) -> CheckpointData | None:
-        latest = await super().load(session_id, checkpoint_id)
-        if latest is not None:
-            self._note(latest)
-        return latest
+        self._is_held = asyncio.Event()
+        with open(os.environ["LIVES"], "a+b") as lives:
+            lives.write(b".")
+            if lives.tell() > int(os.environ["KILLS"]):
+                self._held = ""
+                self._is_held.set()
 
     async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
         if data.session_id == self._held:
-            await self._others_are_done.wait()
-        saved = await super().save(data, **terms)
-        self._note(data)
-        return saved
-
-    def _note(self, data: CheckpointData) -> None:
-        if self._left.get(data.session_id) == data.iteration:
-            del self._left[data.session_id]
-        if not self._left:
-            self._others_are_done.set()
+            self._is_held.set()
+            await asyncio.Event().wait()
+        await self._is_held.wait()
+        return await super().save(data, **terms)
 
 
 if __name__ == "__main__":

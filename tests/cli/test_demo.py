@@ -119,10 +119,12 @@ class TestNothingIsLost:
         assert {finding["kind"] for finding in verified.json["findings"]} <= harmless
 
     def test_each_kill_that_catches_saves_says_so(
-        self, tool: Tool, root: Path, monkeypatch: pytest.MonkeyPatch
+        self, tool: Tool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """With a save in flight at every kill, every line and the verdict tell how many."""
         _break(monkeypatch, "HoldsTheShortest")
+        monkeypatch.setenv("LIVES", str(tmp_path / "lives"))
+        monkeypatch.setenv("KILLS", "3")
 
         outcome = tool("demo", *QUICK, "--kills", "3", "--directory", root)
 
