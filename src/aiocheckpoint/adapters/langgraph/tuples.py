@@ -59,7 +59,7 @@ def tuple_of(
     checkpoint = {
         **(state.document or {}),
         **decoder.decode_all(state, state.serialized),
-        "id": state.checkpoint,
+        "id": state.checkpoint,  # the very object: it tells what was shown, as the document's not
         "channel_values": decoder.decode_all(state, state.channels),
     }
     parent_config = None
