@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, settings
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
 from aiocheckpoint._engine import applier
 from tests.clocks import Clock
+from tests.some_cases import leave_the_rest_to_the_campaign
 
 if TYPE_CHECKING:
     from tests.stores.postgres.server import PostgresServer
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 # The same examples in every run; HYPOTHESIS_PROFILE=thorough searches for new ones. How long one
 # takes says nothing of the test: the machine may be busy.
 _PATIENT: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("default", max_examples=40, derandomize=True, database=None, **_PATIENT)
+settings.register_profile("default", max_examples=20, derandomize=True, database=None, **_PATIENT)
 settings.register_profile("thorough", max_examples=5_000, print_blob=True, **_PATIENT)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
@@ -66,6 +67,12 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     """Start half as many again as there are processors: a third of the time is spent waiting."""
     processors = yield
     return processors * 3 // 2
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what only the campaign runs, before it is known what is not run."""
+    leave_the_rest_to_the_campaign(items)
 
 
 def pytest_collection_finish() -> None:

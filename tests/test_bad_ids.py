@@ -149,6 +149,7 @@ class TestEachOddSessionId:
         return {}
 
     @odd_id
+    @pytest.mark.some(14)
     async def test_every_method_works(
         self, make_writer: MakeWriter, canary: Canary, odd: str
     ) -> None:
@@ -240,6 +241,7 @@ class TestEachOddCheckpointId:
         return SYNCED_FILES
 
     @odd_id
+    @pytest.mark.some(14)
     async def test_every_method_works(
         self, make_writer: MakeWriter, canary: Canary, root: Path, odd: str
     ) -> None:

@@ -246,6 +246,7 @@ class TestEachDamage:
         return {}
 
     @pytest.mark.parametrize("damage", CORRUPT.values(), ids=CORRUPT.keys())
+    @pytest.mark.some(16)
     async def test_is_told_skipped_and_quarantined(
         self, session: Damaged[CheckpointData], make_writer: MakeWriter, root: Path, damage: Damage
     ) -> None:
@@ -495,6 +496,7 @@ class TestDamagedNewest:
         assert [meta.checkpoint_id for meta in await session.writer.list("s")] == expected
 
     @pytest.mark.parametrize("damage", REGULAR.values(), ids=REGULAR.keys())
+    @pytest.mark.some(8)
     async def test_a_damaged_one_goes_by_the_id_that_is_listed(
         self, session: Damaged[CheckpointData], make_writer: MakeWriter, damage: Damage
     ) -> None:

@@ -397,6 +397,7 @@ class TestText:
 class TestCopies:
     @_each_error
     @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+    @pytest.mark.some(60)
     def test_survives_pickle(self, error: CheckpointError, protocol: int) -> None:
         """An error that crosses a process boundary arrives whole."""
         _assert_same(pickle.loads(pickle.dumps(error, protocol)), error)

@@ -81,10 +81,13 @@ def test_a_failed_call_leaks_no_descriptor(tmp_path: Path, operation: str) -> No
     disk.close_directory(directory)
 
 
-async def test_short_reads_and_writes_change_nothing(make_writer: MakeWriter) -> None:
-    """A disk that takes and gives 7 bytes at a time stores and loads the same."""
+@pytest.mark.parametrize("at_a_time", [97, pytest.param(7, marks=pytest.mark.campaign)])
+async def test_short_reads_and_writes_change_nothing(
+    make_writer: MakeWriter, at_a_time: int
+) -> None:
+    """A disk that takes and gives a few bytes at a time stores and loads the same."""
     disk = FaultyFiles()
-    disk.largest_transfer_bytes = 7
+    disk.largest_transfer_bytes = at_a_time
     writer = make_writer(files=disk, **SYNCED_FILES)
     data = checkpoint(1)
     await writer.save(data)

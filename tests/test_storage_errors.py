@@ -278,6 +278,7 @@ def temporary_files(root: Path) -> list[Path]:
 @pytest.mark.usefixtures("no_flushing")
 class TestEachCallOfAChangeFails:
     @scenario
+    @pytest.mark.some
     async def test_once(
         self,
         tmp_path: Path,
@@ -295,6 +296,7 @@ class TestEachCallOfAChangeFails:
         assert count > 10
 
     @scenario
+    @pytest.mark.some
     async def test_once_after_its_effect(
         self, tmp_path: Path, durability: dict[str, Any], name: str
     ) -> None:
@@ -307,6 +309,7 @@ class TestEachCallOfAChangeFails:
         )
 
     @scenario
+    @pytest.mark.some
     async def test_for_ever(self, tmp_path: Path, durability: dict[str, Any], name: str) -> None:
         """A disk that fails from some call on is a named error; once healed, all goes on."""
         lab = Lab(tmp_path, durability)
@@ -317,6 +320,7 @@ class TestEachCallOfAChangeFails:
         )
 
     @scenario
+    @pytest.mark.some
     async def test_once_in_the_first_call(
         self, tmp_path: Path, durability: dict[str, Any], name: str
     ) -> None:
@@ -374,8 +378,9 @@ class TestEachCallOfAReadFails:
     @pytest.mark.parametrize("name", READS)
     @pytest.mark.parametrize("is_cold", [False, True], ids=["warm", "cold"])
     @pytest.mark.parametrize(
-        "every", [3, pytest.param(1, marks=pytest.mark.campaign)], ids=["some", "all"]
+        "every", [7, pytest.param(1, marks=pytest.mark.campaign)], ids=["some", "all"]
     )
+    @pytest.mark.some
     async def test_named_error_then_the_right_answer(
         self, tmp_path: Path, durability: dict[str, Any], name: str, every: int, *, is_cold: bool
     ) -> None:
@@ -418,6 +423,7 @@ class TestEachCallOfAReadFails:
 
 class TestRecoverFails:
     @pytest.mark.parametrize("after_effect", [False, True], ids=["before", "after"])
+    @pytest.mark.some
     async def test_loses_nothing_and_can_be_repeated(
         self, tmp_path: Path, durability: dict[str, Any], *, after_effect: bool
     ) -> None:

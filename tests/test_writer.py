@@ -1598,6 +1598,7 @@ class TestForeignSaves:
 
 class TestForeignFiles:
     @every_method
+    @pytest.mark.some(12)
     async def test_are_left_alone(self, writer: Writer, root: Path, method: Method) -> None:
         """No method touches what is not ours in a session's directory."""
         await save_steps(writer, 3)

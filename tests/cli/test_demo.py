@@ -157,6 +157,7 @@ class TestTheOracle:
             "ResumesTwoStepsTooEarly",
         ],
     )
+    @pytest.mark.some(3)
     def test_catches_a_broken_process(
         self, tool: Tool, root: Path, monkeypatch: pytest.MonkeyPatch, fault: str
     ) -> None:

@@ -188,6 +188,7 @@ class TestWrongInput:
 
     @pytest.mark.parametrize("verb", ON_A_SESSION)
     @pytest.mark.parametrize("session", ["support-43", "", "..", "*", "\udcff", "x\n\x1b[31my"])
+    @pytest.mark.some(6)
     def test_an_unknown_session_is_an_error_and_changes_nothing(
         self, tool: Tool, store: Path, verb: str, session: str
     ) -> None:

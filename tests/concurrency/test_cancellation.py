@@ -42,6 +42,7 @@ each_way = pytest.mark.parametrize(
 
 @pytest.mark.parametrize(("kind", "change"), _pairs(_FULL_SLICE, [_SAVE]))
 @each_way
+@pytest.mark.some
 async def test_cancelled_amid_its_work(
     change: Change, kind: Kind, default_site: Site, every: bool
 ) -> None:
@@ -60,6 +61,7 @@ async def test_cancelled_while_it_waits_for_files(
 
 
 @pytest.mark.parametrize(("kind", "change"), _pairs(_FULL_SLICE, [_SAVE]))
+@pytest.mark.some
 async def test_cancelled_after_any_number_of_turns(
     change: Change, kind: Kind, default_site: Site
 ) -> None:
@@ -69,6 +71,7 @@ async def test_cancelled_after_any_number_of_turns(
 
 @each_backend
 @each_kind(*NATIVE_KINDS)
+@pytest.mark.some
 def test_cancellation_is_reported(run: Run, kind: Kind, default_site: Site) -> None:
     """A call that asyncio cancelled amid its work raises `CancelledError` when that has ended."""
     run(partial(scenarios.cancelled_call_raises_at_its_end, default_site, kind))
@@ -76,6 +79,7 @@ def test_cancellation_is_reported(run: Run, kind: Kind, default_site: Site) -> N
 
 @each_backend
 @each_kind()
+@pytest.mark.some
 def test_error_is_the_cause(run: Run, kind: Kind, default_site: Site) -> None:
     """The error of a cancelled call's work is the cancellation's cause."""
     run(partial(scenarios.error_travels_with_the_cancellation, default_site, kind))
@@ -83,6 +87,7 @@ def test_error_is_the_cause(run: Run, kind: Kind, default_site: Site) -> None:
 
 @each_backend
 @each_kind()
+@pytest.mark.some
 def test_nothing_spins(run: Run, kind: Kind, default_site: Site) -> None:
     """A cancelled call is resumed a few times at most, however long its work is held."""
     run(partial(scenarios.cancelled_call_does_not_spin, default_site, kind))
@@ -96,6 +101,7 @@ def test_loop_sleeps(kind: Kind, default_site: Site) -> None:
 
 @each_backend
 @each_kind()
+@pytest.mark.some
 def test_queued_call_is_withdrawn(run: Run, kind: Kind, default_site: Site) -> None:
     """A call cancelled before its work has begun ends at once and leaves nothing."""
     run(partial(scenarios.queued_call_is_withdrawn, default_site, kind))

@@ -22,6 +22,7 @@ from aiocheckpoint.testing import (
 from aiocheckpoint.testing.machine import StoreMachine
 from tests.contract.whole import Damage, Reopen, Store, WholeContract
 from tests.on_disk import path_of
+from tests.some_cases import examples
 
 Open = Callable[..., AsyncCheckpointWriter[Any]]
 
@@ -42,8 +43,7 @@ def _directory() -> Iterator[Path]:
         yield Path(path) / "state"
 
 
-@pytest.mark.parametrize("durability", ["journal", "file", "none"])
-class TestWriter(WholeContract):
+class _EachPart(WholeContract):
     """All parts of the contract, on a directory for each test."""
 
     sessions_of_a_page = 256
@@ -94,6 +94,17 @@ class TestWriter(WholeContract):
         return damage
 
 
+@pytest.mark.parametrize("durability", ["journal"])
+class TestWriter(_EachPart):
+    """By default."""
+
+
+@pytest.mark.some(80)
+@pytest.mark.parametrize("durability", ["file", "none"])
+class TestWriterOfOtherDurability(_EachPart):
+    """The same, of which the order of writing and syncing alone is another."""
+
+
 class WriterMachine(StoreMachine):
     """The writer, against the model."""
 
@@ -122,7 +133,7 @@ class NoneMachine(WriterMachine):
     durability = "none"
 
 
-_settings = settings(max_examples=8, stateful_step_count=20)
+_settings = settings(max_examples=examples(4, 8), stateful_step_count=20)
 TestMachine = WriterMachine.TestCase
 TestFileMachine = FileMachine.TestCase
 TestNoneMachine = NoneMachine.TestCase

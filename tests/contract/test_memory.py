@@ -24,6 +24,7 @@ from aiocheckpoint.testing import (
 )
 from aiocheckpoint.testing.machine import StoreMachine
 from tests.contract.whole import Blobs, Damage, Reopen, Store, WholeContract
+from tests.some_cases import examples
 
 
 class TestMemoryStore(WholeContract):
@@ -98,7 +99,7 @@ class MemoryMachine(StoreMachine):
 
 
 TestMachine = MemoryMachine.TestCase
-TestMachine.settings = settings(max_examples=50, stateful_step_count=30)
+TestMachine.settings = settings(max_examples=examples(20, 50), stateful_step_count=30)
 
 
 async def test_stores_records_of_the_applications_own() -> None:

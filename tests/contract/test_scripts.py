@@ -16,6 +16,7 @@ from aiocheckpoint.testing import MemoryStore
 from aiocheckpoint.testing.scripts import Script, Scripted, outcomes, scripts
 from tests.contract import test_mutants as broken
 from tests.contract.scripted import BOUNDS, SETTINGS, answers_of_memory
+from tests.some_cases import examples
 
 pytestmark = pytest.mark.blocking
 
@@ -24,7 +25,7 @@ _place = str(_MEMORY) if _MEMORY.is_dir() else None
 _UNTIL_FOUND = settings(SETTINGS, max_examples=1000, phases=[Phase.generate])
 
 
-@settings(SETTINGS, max_examples=60)
+@settings(SETTINGS, max_examples=examples(20, 60))
 @given(script=scripts(), max_checkpoints=BOUNDS)
 def test_a_directory_answers_as_memory_does(script: Script, max_checkpoints: int | None) -> None:
     """The writer, on a directory of its own."""
@@ -68,7 +69,7 @@ class _WithoutBlobs(MemoryStore[Scripted]):
     load_blobs = None  # type: ignore[assignment]
 
 
-@settings(SETTINGS, max_examples=60)
+@settings(SETTINGS, max_examples=examples(20, 60))
 @given(script=scripts(with_blobs=False))
 def test_a_store_without_blobs_answers_as_memory_does(script: Script) -> None:
     """Scripts without blobs ask for nothing that a `CheckpointStore` does not have."""

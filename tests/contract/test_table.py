@@ -26,11 +26,16 @@ def _stores() -> dict[str, tuple[type, ...]]:
         loaded = importlib.import_module(module)
         return tuple(getattr(loaded, name) for name in names)
 
-    writer = of("tests.contract.test_local", "TestWriter")
+    local = "tests.contract.test_local"
+    writers = of(local, "TestWriter"), of(local, "TestWriterOfOtherDurability")
     postgres = of("tests.stores.postgres.test_contract", "TestPostgres", "TestPostgresOfBlobs")
     return {
         "Memory": of("tests.contract.test_memory", "TestMemoryStore"),
-        **{f'Directory, `"{durability}"`': writer for durability in _durabilities(*writer)},
+        **{
+            f'Directory, `"{durability}"`': writer
+            for writer in writers
+            for durability in _durabilities(*writer)
+        },
         "PostgreSQL": postgres,
         "Bucket, the tests' own server": of("tests.stores.s3.test_contract", "TestS3"),
         "Bucket, Ceph's gateway": of("tests.stores.s3.test_ceph", "TestCeph"),

@@ -250,6 +250,7 @@ async def examine_all(
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.some(5)
 async def test_killed_at_every_system_call(
     name: str, record_property: Callable[[str, object], None]
 ) -> None:
@@ -349,6 +350,7 @@ def _links_are_not_journaled(patch: pytest.MonkeyPatch) -> None:
         (_blobs_are_not_written, "first save", "file", "killed"),
     ],
 )
+@pytest.mark.some(3)
 async def test_a_broken_rule_is_noticed(
     mutate: Callable[[pytest.MonkeyPatch], None],
     name: str,

@@ -32,9 +32,9 @@ DURABILITIES = ("journal", "file")
 TINY_SLOT_BYTES = 16 * 1024
 _RARE_CALLS = ("copy-session", "apply", "update", "save-owned")
 _BESIDE_FLUSH = tuple(kind for kind in oracle.TOGETHER if kind != "burst")
-_LOOKS_EVERY = 160
+_LOOKS_EVERY = 480
 """Of the states of a default slice; the campaigns look at all."""
-_SOME = {"looks_every": _LOOKS_EVERY, "kills_every": 20, "recovers_every": 16}
+_SOME = {"looks_every": _LOOKS_EVERY, "kills_every": 40, "recovers_every": 16}
 _ALL = {"recovers_every": 4}
 _slices = pytest.mark.parametrize(
     "part", [pytest.param(_SOME, id="some"), pytest.param(_ALL, id="all", marks=_CAMPAIGN)]

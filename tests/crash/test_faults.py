@@ -43,7 +43,7 @@ CALLS = ("save-existing", "replace", "delete", "delete-session", "copy-session")
 DURABILITIES = ("journal", "file")
 Way: TypeAlias = Literal["before", "after", "for ever", "short"]
 WAYS: tuple[Way, ...] = ("before", "after", "for ever", "short")
-_SLICES = 8
+_SLICES = 16
 """One of so many states is looked at by default."""
 
 _UNFLUSHED = (
@@ -271,6 +271,7 @@ async def _fail_each(
 
 @pytest.mark.parametrize("kind", CALLS)
 @pytest.mark.parametrize("durability", DURABILITIES)
+@pytest.mark.some
 async def test_some_failing_operations(
     kind: str, durability: str, record_property: Callable[[str, object], None]
 ) -> None:

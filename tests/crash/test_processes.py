@@ -70,6 +70,7 @@ async def _examine_kills(
 
 
 @each_in_some
+@pytest.mark.some
 async def test_both_are_cut_off(
     plan: str, durability: str, slot_bytes: int, record_property: RecordProperty
 ) -> None:
@@ -82,6 +83,7 @@ async def test_both_are_cut_off(
 
 
 @each_in_some
+@pytest.mark.some
 async def test_one_is_killed(
     plan: str, durability: str, slot_bytes: int, record_property: RecordProperty
 ) -> None:

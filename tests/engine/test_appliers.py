@@ -96,7 +96,7 @@ def _deaths(disk: Disk, then: Callable[[Scene, int], object], step: int = 1) -> 
 
 
 _some = pytest.mark.parametrize(
-    "every", [3, pytest.param(1, marks=pytest.mark.campaign)], ids=["some", "all"]
+    "every", [7, pytest.param(1, marks=pytest.mark.campaign)], ids=["some", "all"]
 )
 
 
@@ -114,7 +114,7 @@ def test_killed_and_the_next_one_too(disk: Disk) -> None:
             scene.check()
         scene.finish(Process(disk))
 
-    _deaths(disk, then, step=3)
+    _deaths(disk, then, step=7)
 
 
 @pytest.mark.campaign
@@ -185,7 +185,7 @@ def _mixed(disk: Disk, length: int) -> None:
 
 def test_mixed(disk: Disk) -> None:
     """Whoever saves, deletes, drops and applies, in whatever order: all see the same."""
-    _mixed(disk, 3)
+    _mixed(disk, 2)
 
 
 @pytest.mark.campaign

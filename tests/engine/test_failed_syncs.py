@@ -174,7 +174,7 @@ def test_more_fates_for_longer(disk: Disk, *, is_early: bool, is_empty: bool) ->
 
 
 @pytest.mark.parametrize(
-    "every", [41, pytest.param(1, marks=pytest.mark.campaign)], ids=["some", "all"]
+    "every", [97, pytest.param(1, marks=pytest.mark.campaign)], ids=["some", "all"]
 )
 def test_histories_of_four(disk: Disk, every: int) -> None:
     """It holds for all histories of four commits."""

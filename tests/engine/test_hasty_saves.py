@@ -100,6 +100,7 @@ def _intact(process: Process) -> None:
 @pytest.mark.parametrize("is_flushed", [True, False], ids=["its file is there", "in the log alone"])
 @pytest.mark.parametrize("applier", ["one", "hasty", "third"])
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.some
 def test_a_cut_at_each_operation(
     disk: Disk, way: Way, applier: str, every: int, *, is_flushed: bool
 ) -> None:

@@ -26,7 +26,7 @@ Sight = Literal["neither", "both"]
 _SIGHTS: tuple[Sight, ...] = ("neither", "both")
 _OTHERS = tuple(f"other{number}" for number in range(4))
 _LARGE = 9_000
-_STEP = 9
+_STEP = 13
 """Of the moments of a default slice; the campaign looks at all."""
 
 
@@ -255,7 +255,7 @@ def test_each_act_at_each_moment(disk: Disk, work: Callable[[Scene], None]) -> N
 @pytest.mark.parametrize("work", _READS)
 def test_all_the_time(disk: Disk, work: Callable[[Scene], None]) -> None:
     """It holds while it is replaced again and again, and what the journal held is dropped."""
-    often = _scenes(disk, work, [_each(7)], (_commit, _apply, _replace_twice))
+    often = _scenes(disk, work, [_each(17)], (_commit, _apply, _replace_twice))
     seldom = _scenes(disk, work, [_each(60)], (_drop_segments,))
     for scene in itertools.chain(often, seldom):
         assert scene.acts > 0

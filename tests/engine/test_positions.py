@@ -93,7 +93,7 @@ def _some(moment: Moment) -> list[bytes | None]:
 
 
 @pytest.mark.parametrize(
-    "every", [4, pytest.param(1, marks=pytest.mark.campaign)], ids=["some", "all"]
+    "every", [9, pytest.param(1, marks=pytest.mark.campaign)], ids=["some", "all"]
 )
 def test_commits(disk: Disk, every: int) -> None:
     """All that was acknowledged is there, whatever the shared positions say after the cut."""

@@ -178,6 +178,7 @@ def test_replayed(disk: Disk, story: Callable[[Disk, Process], Seen]) -> None:
     "every", [2, pytest.param(1, marks=pytest.mark.campaign)], ids=["some", "all"]
 )
 @pytest.mark.parametrize("story", _STORIES)
+@pytest.mark.some
 def test_replayed_and_killed(
     disk: Disk, story: Callable[[Disk, Process], Seen], every: int
 ) -> None:

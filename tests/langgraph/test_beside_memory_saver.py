@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from tests.langgraph import logical_time, places
 from tests.langgraph.places import Place
 from tests.langgraph.random_runs import Script, compare, scripts
+from tests.some_cases import examples
 
 pytestmark = pytest.mark.blocking  # each script has a loop of its own
 
@@ -24,14 +25,14 @@ def _logical_time() -> Iterator[None]:
         yield
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(6, 15))
 @given(script=scripts(pruning=False, delta_channels=2))
 def test_runs_end_as_in_memory(script: Script) -> None:
     """Runs, forks, answers and updates end alike, and leave equal checkpoints, writes, states."""
     asyncio.run(compare(script, places.memory()))
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(6, 15))
 @given(script=scripts(pruning=True, delta_channels=2))
 def test_what_pruning_leaves_is_as_in_memory(script: Script) -> None:
     """Checkpoints that stay have the same states, and runs from them take up the same."""

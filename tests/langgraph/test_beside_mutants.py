@@ -168,6 +168,7 @@ def _logical_time() -> Iterator[None]:
 
 
 @each_mutant
+@pytest.mark.some(3)
 def test_mutant_is_noticed(
     mutate: Callable[[Patch], None], script: Script, monkeypatch: Patch
 ) -> None:

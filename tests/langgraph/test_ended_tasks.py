@@ -155,6 +155,7 @@ async def test_what_a_run_from_a_fork_takes_up_stays(
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
 @pytest.mark.parametrize("keep_last", [1, 2, None])
+@pytest.mark.some
 async def test_what_is_asked_again_takes_up_the_same(
     make: MakeSaver, keep_last: int | None, durability: Any
 ) -> None:

@@ -171,6 +171,7 @@ async def _act_often(graph: Any, kind: str, times: int = 2) -> None:
 
 @pytest.mark.parametrize("calls", [{"writes"}, {"put"}, {"put", "writes"}])
 @pytest.mark.parametrize("kind", ["update", *_DURABILITIES])
+@pytest.mark.some
 async def test_an_id_that_was_read_loses_nothing(root: Path, kind: str, calls: set[str]) -> None:
     """Where some calls hand in an equal id from elsewhere, all that was written counts."""
     async with _Reading(root) as saver:
@@ -198,6 +199,7 @@ class _Three(CheckpointSaver):
 
 @pytest.mark.parametrize("calls", [{"look"}, {"writes"}, {"put"}, {"look", "put"}])
 @pytest.mark.parametrize("kind", ["update", *_DURABILITIES])
+@pytest.mark.some
 async def test_ids_of_another_saver_lose_nothing(root: Path, kind: str, calls: set[str]) -> None:
     """What one saver has given out tells another one nothing, so all that was written counts."""
     others, own = CheckpointSaver(root, refuse_forks=False), _Three(root, refuse_forks=False)
@@ -211,6 +213,7 @@ async def test_ids_of_another_saver_lose_nothing(root: Path, kind: str, calls: s
 
 @pytest.mark.parametrize("remembered", range(4))
 @pytest.mark.parametrize("kind", ["update", *_DURABILITIES])
+@pytest.mark.some
 async def test_whoever_is_forgotten_loses_nothing(
     make: MakeSaver, monkeypatch: pytest.MonkeyPatch, kind: str, remembered: int
 ) -> None:

@@ -151,6 +151,7 @@ async def _values(graph: Any, config: Any = _THREAD) -> Any:
 @pytest.mark.parametrize("is_one_saver", [False, True])
 @pytest.mark.parametrize("other", _KINDS)
 @pytest.mark.parametrize("killed", _KINDS)
+@pytest.mark.some
 async def test_what_a_killed_one_wrote_is_in_nobody_elses_state(
     root: Path, killed: Kind, other: Kind, *, is_one_saver: bool
 ) -> None:
@@ -190,6 +191,7 @@ async def test_what_a_killed_one_wrote_is_in_nobody_elses_state(
 
 @pytest.mark.parametrize("by", ["update", "sync", "exit"])
 @pytest.mark.parametrize("killed", _KINDS)
+@pytest.mark.some
 async def test_what_a_killed_one_wrote_between_two_looks(
     root: Path, killed: Kind, by: Kind
 ) -> None:
@@ -371,6 +373,7 @@ async def test_whoever_may_hide_another_has_a_state_of_its_own(root: Path, durab
 @pytest.mark.parametrize("looks", ["never", "before", "at each"])
 @pytest.mark.parametrize("is_at_once", [False, True])
 @pytest.mark.parametrize("order", ["checkpoints first", "writes first", "in turn"])
+@pytest.mark.some(6)
 async def test_what_is_put_by_hand_counts(
     make: MakeSaver, order: str, looks: str, *, is_at_once: bool
 ) -> None:

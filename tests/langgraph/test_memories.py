@@ -167,6 +167,7 @@ def _nested(kind: str) -> Iterable[Any]:
 @pytest.mark.parametrize("is_synchronous", [False, True])
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
 @pytest.mark.parametrize("kind", ["task", "memory", "deeper", "deeper memory"])
+@pytest.mark.some
 async def test_no_question_is_put_about_what_was_not_stored(
     kind: str, durability: Any, *, is_synchronous: bool
 ) -> None:
@@ -214,6 +215,7 @@ class _Shown(_Refusing):
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
 @pytest.mark.parametrize("kind", ["task", "memory", "deeper", "deeper memory"])
+@pytest.mark.some
 async def test_no_question_is_put_beside_whoever_looks(kind: str, durability: Any) -> None:
     """So it is where a page shows the state of the graph within as it could not be stored."""
     store = _Shown()
@@ -243,6 +245,7 @@ async def test_no_question_of_many_is_put_about_what_was_not_stored() -> None:
 @pytest.mark.parametrize("is_synchronous", [False, True])
 @pytest.mark.parametrize("durability", ["sync", "async"])
 @pytest.mark.parametrize("failing", [1, 3, 6])
+@pytest.mark.some
 async def test_no_memory_is_lost_where_it_hands_over(
     failing: int, durability: Any, *, is_synchronous: bool
 ) -> None:

@@ -82,6 +82,7 @@ def _save_large(worker: Worker, names: list[str]) -> list[Pending[list[str]]]:
 
 
 @pytest.mark.parametrize("journal_bytes", [_MEBI, 64 * _MEBI], ids=["small-log", "default"])
+@pytest.mark.some(1)
 def test_largest_documents(start: Start, root: Path, journal_bytes: int) -> None:
     """Documents up to the limit are saved, flushed and loaded, beside small ones."""
     worker = start(max_journal_bytes=journal_bytes)

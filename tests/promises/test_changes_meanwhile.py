@@ -105,6 +105,7 @@ READS: dict[str, Read] = {
 @pytest.mark.parametrize(
     ("name", "key"), [*((name, "x") for name in READS), ("ids", "x" * 300), ("list", "x" * 300)]
 )
+@pytest.mark.some
 async def test_a_checkpoint_is_replaced_while_it_is_read(
     make_writer: MakeWriter, name: str, key: str, operation: str
 ) -> None:
@@ -157,6 +158,7 @@ async def test_a_session_is_copied_while_one_is_replaced(make_writer: MakeWriter
 
 @pytest.mark.parametrize("at", range(8))
 @pytest.mark.parametrize("change", ["replace", "delete"])
+@pytest.mark.some
 async def test_a_session_is_copied_while_it_changes(
     make_writer: MakeWriter, at: int, change: str
 ) -> None:
@@ -237,6 +239,7 @@ async def _with_two_notes(make_writer: MakeWriter) -> AsyncCheckpointWriter[Note
 
 @pytest.mark.parametrize("at", range(6))
 @pytest.mark.parametrize("is_written", [True, False], ids=["files", "journal"])
+@pytest.mark.some
 async def test_a_checkpoint_with_blobs_is_removed_while_a_session_is_copied(
     make_writer: MakeWriter, root: Path, at: int, *, is_written: bool
 ) -> None:

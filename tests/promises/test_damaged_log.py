@@ -69,6 +69,7 @@ _HARMS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("harm", _HARMS.values(), ids=_HARMS)
+@pytest.mark.some(4)
 def test_without_its_control_file(
     start: Start, root: Path, killed: Worker, harm: Callable[[Path], object]
 ) -> None:
@@ -104,6 +105,7 @@ _FIRST_LOOKS: dict[str, Callable[[Worker], object]] = {
 
 
 @pytest.mark.parametrize("look", _FIRST_LOOKS.values(), ids=_FIRST_LOOKS)
+@pytest.mark.some(4)
 def test_a_first_look_is_exact(
     start: Start, root: Path, killed: Worker, look: Callable[[Worker], object]
 ) -> None:

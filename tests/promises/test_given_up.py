@@ -489,6 +489,7 @@ _LOSSES: dict[str, tuple[int, Callable[[Path], object]]] = {
 
 
 @pytest.mark.parametrize(("which", "lose"), _LOSSES.values(), ids=_LOSSES)
+@pytest.mark.some(2)
 async def test_any_file_of_the_journal_that_is_lost_is_missed(
     root: Path, long_journal: list[Path], which: int, lose: Callable[[Path], object]
 ) -> None:

@@ -56,6 +56,7 @@ _CALLS: dict[str, Callable[[Any], Awaitable[Any]]] = {
 
 @pytest.mark.parametrize("call", _CALLS)
 @pytest.mark.parametrize("kind", ["nothing", "an empty directory", "another directory"])
+@pytest.mark.some
 async def test_every_call_names_a_place_where_no_store_is(root: Path, kind: str, call: str) -> None:
     """None answers as an empty store would, and nothing is made."""
     if kind != "nothing":
@@ -163,6 +164,7 @@ def _tree(root: Path) -> dict[Path, bytes]:
 @pytest.mark.parametrize("replace", _REPLACED)
 @pytest.mark.parametrize("call", _CALLS)
 @pytest.mark.parametrize("has_saved", [True, False])
+@pytest.mark.some
 async def test_a_store_that_is_replaced_under_a_writer_is_not_gone_on_with(
     make_writer: MakeWriter,
     root: Path,

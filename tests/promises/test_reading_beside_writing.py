@@ -24,6 +24,7 @@ def _board(tmp_path: Path) -> Path:
     ("others", "looks"), [(299, 40), pytest.param(2999, 8, marks=pytest.mark.campaign)]
 )
 @pytest.mark.parametrize("journal_bytes", [64 << 20, 1 << 18], ids=["", "small-log"])
+@pytest.mark.some(1)
 def test_one_is_replaced_for_ever(
     start: Start, board: Path, journal_bytes: int, others: int, looks: int
 ) -> None:

@@ -128,6 +128,7 @@ def test_copied_with_a_part_of_the_journal(
 @pytest.mark.damages_store
 @pytest.mark.parametrize("is_open", [False, True], ids=["before", "beside a writer"])
 @pytest.mark.parametrize("name", ["lock", "turn", "applier", "control", "log.0", "log.9"])
+@pytest.mark.some(6)
 def test_fifo_in_the_place_of_a_file_of_ours(
     start: Start, root: Path, tmp_path: Path, name: str, *, is_open: bool
 ) -> None:

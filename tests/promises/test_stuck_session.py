@@ -103,6 +103,7 @@ def _try_to_save(worker: Worker, attempted: list[str]) -> str:
     return type(refused).__name__
 
 
+@pytest.mark.some(1)
 def test_others_go_on(start: Start, root: Path, worker: Worker, obstacle: Obstacle) -> None:
     """Others save on; its own saves fail by name, its acknowledged ones load, and none is lost."""
     acknowledged: list[str] = []
@@ -151,6 +152,7 @@ def test_others_go_on_beside_as_much_as_the_journal_may_hold(
     assert plain_newest(root, "stuck") == "large"
 
 
+@pytest.mark.some(1)
 def test_it_outlasts_its_process(
     start: Start, root: Path, worker: Worker, obstacle: Obstacle
 ) -> None:
@@ -176,6 +178,7 @@ def test_it_outlasts_its_process(
     third.close()
 
 
+@pytest.mark.some(1)
 def test_the_next_process_saves_to_it_alone(
     start: Start, root: Path, worker: Worker, obstacle: Obstacle
 ) -> None:

@@ -47,6 +47,7 @@ def _no_files(request: pytest.FixtureRequest, root: Path, first: Worker) -> Iter
 
 @pytest.mark.parametrize("has_looked", [False, True], ids=["first-look", "has-looked"])
 @pytest.mark.usefixtures("no_files")
+@pytest.mark.some
 def test_saves_are_seen(
     start: Start, first: Worker, meet: Callable[[Worker], None], *, has_looked: bool
 ) -> None:
@@ -70,6 +71,7 @@ def test_saves_are_seen(
 
 
 @pytest.mark.usefixtures("no_files")
+@pytest.mark.some
 def test_changes_are_made_to_them(
     start: Start, first: Worker, meet: Callable[[Worker], None]
 ) -> None:

@@ -281,6 +281,7 @@ class TestLocations:
             *(" state", "state\n", '"/data/state"', "'s3:b'"),
         ],
     )
+    @pytest.mark.some(7)
     def test_a_text_that_is_almost_a_url_is_no_directory(
         self, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -323,6 +324,7 @@ class TestLocations:
             *("postgresql//a", "postgres//u:secret@h/a", "s3//b", "S3//b/p", "file//p", "./s3:/b"),
         ],
     )
+    @pytest.mark.some(12)
     def test_a_text_that_was_to_be_filled_in_is_no_location(
         self, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -124,6 +124,7 @@ async def test_it_is_told_and_left_alone(open_: Open, record_type: type[Checkpoi
 
 
 @pytest.mark.parametrize("record_type", [CheckpointRecord, Order, CheckpointData])
+@pytest.mark.some
 async def test_a_copy_loses_nothing(open_: Open, record_type: type[CheckpointRecord]) -> None:
     """Whoever knows fewer fields copies the others, and blobs that their type does not know of."""
     later = Later(session_id="s", checkpoint_id="later", total=5, note="mind the step")

@@ -10,6 +10,7 @@ from hypothesis import settings
 from aiocheckpoint import CheckpointData, CheckpointStore
 from aiocheckpoint.stores.postgres import PostgresStore, packing
 from aiocheckpoint.testing.machine import StoreMachine
+from tests.some_cases import examples
 from tests.stores.postgres.server import PostgresServer
 
 
@@ -33,7 +34,7 @@ class PostgresMachine(StoreMachine):
 class TestAnyOrder(PostgresMachine.TestCase):  # type: ignore[misc, valid-type]
     """It answers as the model does."""
 
-    settings: Any = settings(max_examples=6, stateful_step_count=20)
+    settings: Any = settings(max_examples=examples(3, 6), stateful_step_count=20)
 
     @pytest.fixture(autouse=True)
     def _server(self, server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:

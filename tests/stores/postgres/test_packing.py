@@ -131,6 +131,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small")
+@pytest.mark.some(20)
 class TestPackedBodies(
     Clients,
     UpdateContract,

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from aiocheckpoint.stores.postgres import PostgresStore
 from aiocheckpoint.testing.scripts import Script, Scripted, outcomes, scripts
 from tests.contract.scripted import BOUNDS, SETTINGS, answers_of_memory
+from tests.some_cases import examples
 from tests.stores.postgres.server import PostgresServer
 
 
 @pytest.mark.blocking
-@settings(SETTINGS, max_examples=15)
+@settings(SETTINGS, max_examples=examples(6, 15))
 @given(script=scripts(), max_checkpoints=BOUNDS)
 def test_a_database_answers_as_memory_does(
     server: PostgresServer, script: Script, max_checkpoints: int | None

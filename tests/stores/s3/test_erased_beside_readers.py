@@ -50,6 +50,7 @@ async def _ids(store: Store) -> set[str]:
     [(_newest, {"b"}, {"c"}), (_listed, {"a", "b"}, {"a", "c"}), (_ids, {"a", "b"}, {"a", "c"})],
 )
 @pytest.mark.parametrize("is_alone", [True, False])
+@pytest.mark.some(4)
 async def test_a_reader_sees_what_was_before_or_after(
     make_store: MakeStore,
     fake: FakeS3,

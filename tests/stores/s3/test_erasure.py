@@ -121,6 +121,7 @@ _DELETES: dict[str, Callable[[Any], Awaitable[object]]] = {
 
 @pytest.mark.parametrize("refused", [("delete", "/blobs/"), ("put", "/sessions/ann/")])
 @pytest.mark.parametrize("delete", _DELETES.values(), ids=_DELETES)
+@pytest.mark.some(5)
 async def test_what_is_deleted_and_not_erased_is_told(
     fake: FakeS3,
     make_store: MakeStore,

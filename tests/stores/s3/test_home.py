@@ -70,6 +70,7 @@ def test_a_store_that_is_dropped_leaves_nothing(fake: FakeS3) -> None:
 
 @pytest.mark.blocking
 @pytest.mark.parametrize("end", ["await store.aclose()", "pass", "globals().update(store=store)"])
+@pytest.mark.some(1)
 def test_an_interpreter_ends_in_peace(fake: FakeS3, end: str) -> None:
     """With a store that was closed, dropped at the last moment, or kept."""
     program = f"""

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from aiocheckpoint.stores.s3 import S3Store
 from aiocheckpoint.testing.scripts import Script, Scripted, outcomes, scripts
 from tests.contract.scripted import BOUNDS, SETTINGS, answers_of_memory
+from tests.some_cases import examples
 from tests.stores.s3.fake_s3 import FakeS3
 
 pytestmark = pytest.mark.blocking
@@ -25,7 +26,7 @@ def _server() -> Iterator[FakeS3]:
     fake.stop()
 
 
-@settings(SETTINGS, max_examples=30)
+@settings(SETTINGS, max_examples=examples(10, 30))
 @given(script=scripts(), max_checkpoints=BOUNDS)
 def test_a_bucket_answers_as_memory_does(
     server: FakeS3, script: Script, max_checkpoints: int | None
