@@ -246,6 +246,7 @@ class TestAnotherType:
         ],
         ids=lambda given: getattr(given, "__name__", str(given)[:20]),
     )
+    @pytest.mark.some(12)
     async def test_is_told(
         self, make_store: MakeStore, record: CheckpointRecord, record_type: Any, named: str
     ) -> None:

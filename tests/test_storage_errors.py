@@ -782,6 +782,7 @@ class TestClosingOnABadDisk:
 
         assert await asyncio.to_thread(descriptors_below, tmp_path) == []
 
+    @pytest.mark.some(1)
     async def test_failed_flush_is_made_up_for(self, make_writer: MakeWriter) -> None:
         """Saves go on after a flushing that failed in the background, for a while or once."""
         files = NoMoreSyncs()

@@ -77,6 +77,7 @@ def _shown(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 
 class TestNothingIsLost:
     @pytest.mark.parametrize("durability", ["journal", "file", "none"])
+    @pytest.mark.some(1)
     def test_over_real_kills_in_mid_work(
         self, tool: Tool, root: Path, monkeypatch: pytest.MonkeyPatch, durability: str
     ) -> None:

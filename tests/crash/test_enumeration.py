@@ -139,6 +139,7 @@ async def test_saves_that_share_a_commit(
 @pytest.mark.parametrize(
     "models", [("killed", "ext4"), pytest.param(("posix",), marks=pytest.mark.campaign)]
 )
+@pytest.mark.some(2)
 async def test_changes_beside_a_flush(
     kind: str, models: Sequence[Model], record_property: RecordProperty, part: dict[str, Any]
 ) -> None:

@@ -156,6 +156,7 @@ def test_short_histories(disk: Disk, longest: int, *, is_early: bool, is_empty: 
 
 
 @pytest.mark.parametrize("is_early", [True, False], ids=["open before", "opened later"])
+@pytest.mark.some(1)
 def test_more_fates(disk: Disk, *, is_early: bool) -> None:
     """It holds where each sync of a commit fails, and where pages are lost while nobody looks."""
     found = histories(2, ALL_FATES)

@@ -113,6 +113,7 @@ class Scene:
         self.ledger.check(self.process())
 
 
+@pytest.mark.some(1)
 def test_others_go_on(disk: Disk, obstacle: Obstacle) -> None:
     """While others save ten times the journal, nothing of the stuck session is lost."""
     scene = Scene(disk, obstacle)
@@ -219,6 +220,7 @@ def _deaths(disk: Disk, obstacle: Obstacle) -> Iterator[Scene]:
             return
 
 
+@pytest.mark.some(1)
 def test_killed_while_it_is_carried(disk: Disk, obstacle: Obstacle) -> None:
     """It holds when the applier is killed at any operation."""
     for scene in _deaths(disk, obstacle):

@@ -22,6 +22,7 @@ _HELLO: Any = {"messages": [HumanMessage("hello")]}
 
 @pytest.mark.parametrize("refuse_forks", [True, False])
 @pytest.mark.parametrize("how", ["sync", "async", "exit", "update"])
+@pytest.mark.some(4)
 async def test_nobody_begins_from_nothing_where_a_checkpoint_was_pruned(
     make: MakeSaver, how: Any, refuse_forks: bool
 ) -> None:

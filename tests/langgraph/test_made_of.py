@@ -245,6 +245,7 @@ async def test_what_a_run_wrote_after_another_went_on(
 
 @pytest.mark.blocking  # reads what the process says
 @pytest.mark.parametrize("durability", _DURABILITIES)
+@pytest.mark.some(1)
 async def test_a_process_that_is_killed(root: Path, durability: Any) -> None:
     """A process that ends between its task's writes and its checkpoint changes no other's state."""
     command = [sys.executable, "-m", "tests.langgraph.overtaken_process", str(root), durability]
@@ -503,6 +504,7 @@ async def _make_old(saver: CheckpointSaver, session_id: str) -> None:
 
 
 @pytest.mark.parametrize("durability", _DURABILITIES)
+@pytest.mark.some(1)
 async def test_threads_of_earlier_versions(make: MakeSaver, durability: Any) -> None:
     """Of a checkpoint that does not tell all writes count, and who goes on from one has them."""
     ended: dict[str, list[Any]] = {"old": [], "new": []}

@@ -361,6 +361,7 @@ class TestNotTold:
                 assert ended["said"] == [*["a step"] * steps, "yes"]
 
     @pytest.mark.parametrize("durability", DURABILITIES)
+    @pytest.mark.some(1)
     async def test_whoever_leaves_a_stream(self, root: Path, durability: str) -> None:
         """Wherever a stream is left, the next question is answered at once and stays."""
         async with CheckpointSaver(root) as saver:

@@ -33,6 +33,7 @@ def _largest_log_until(done: Pending[Any], root: Path) -> int:
 
 
 @pytest.mark.parametrize("size", [2_000, 200_000, 1_500_000])
+@pytest.mark.some(1)
 def test_log_under_a_burst(start: Start, root: Path, size: int) -> None:
     """While saves come as fast as they can, the log stays near its limit, and all are stored."""
     worker = start(max_journal_bytes=_JOURNAL_BYTES)

@@ -199,6 +199,7 @@ def test_the_next_process_saves_to_it_alone(
 
 # What cannot be looked into cannot be told from what somebody else has put there.
 @pytest.mark.parametrize("obstacle", ["made-a-file", "not-to-be-written"], indirect=True)
+@pytest.mark.some(1)
 def test_its_deletes_work(root: Path, worker: Worker, obstacle: Obstacle) -> None:
     """What cannot be written can be deleted, and is not written after the mend."""
     wait_until(lambda: _try_to_save(worker, []), "a save to the session is refused")

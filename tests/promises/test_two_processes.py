@@ -118,6 +118,7 @@ _ENDS: dict[str, list[tuple[str, Callable[[Worker], None]]]] = {
 
 
 @pytest.mark.parametrize("ends", _ENDS.values(), ids=_ENDS)
+@pytest.mark.some(2)
 def test_a_delete_is_final(
     start: Start, first: Worker, ends: list[tuple[str, Callable[[Worker], None]]]
 ) -> None:

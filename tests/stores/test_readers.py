@@ -97,6 +97,7 @@ def _open(
 
 
 @pytest.mark.parametrize("record_type", [CheckpointData, Other])
+@pytest.mark.some(4)
 async def test_it_is_told_and_left_alone(open_: Open, record_type: type[CheckpointRecord]) -> None:
     """Each load raises that the type is to be mended; all else calls it intact, and it stays."""
     order = Order(session_id="s", checkpoint_id="first", total=5)

@@ -81,6 +81,7 @@ async def _pair(own_server: Callable[..., PostgresServer]) -> AsyncIterator[Pair
 
 
 @pytest.mark.parametrize("wanted", ["primary", "read-write"])
+@pytest.mark.some(1)
 async def test_a_synchronous_replica_has_all_that_was_acknowledged(pair: Pair, wanted: str) -> None:
     """Under load saves wait for it, and go on: none is lost, none is made twice."""
     await pair.ask_primary("alter system set synchronous_standby_names = '*'")

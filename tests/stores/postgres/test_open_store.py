@@ -167,6 +167,7 @@ async def _run(server: PostgresServer, statement: str) -> None:
 
 @pytest.mark.parametrize("is_made_anew", [True, False])
 @pytest.mark.parametrize("has_saved", [True, False])
+@pytest.mark.some(2)
 async def test_one_that_is_dropped_under_a_store_at_work_is_not_gone_on_without(
     server: PostgresServer, make_store: MakeStore, schema: str, *, has_saved: bool,
     is_made_anew: bool,

@@ -188,6 +188,7 @@ async def test_a_newest_commit_that_cannot_be_read_is_raised(
 
 
 @pytest.mark.parametrize("is_indexed", [False, True])
+@pytest.mark.some(1)
 async def test_a_delete_whose_commit_cannot_be_read_gives_nothing_back(
     store: Store, fake: FakeS3, make_store: MakeStore, is_indexed: bool
 ) -> None:
