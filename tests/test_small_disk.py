@@ -25,6 +25,7 @@ from aiocheckpoint import (
 )
 from aiocheckpoint._disk.free_slots import FreeSlots
 from aiocheckpoint._disk.locks import LockFiles
+from aiocheckpoint._disk.slots import Slots
 from aiocheckpoint._engine import commit
 from tests.conftest import MakeWriter
 from tests.durabilities import each_durability, writers_of_each_durability
@@ -475,6 +476,36 @@ class TestSmallDisk:
 
 class TestBurst:
     """Saves that come faster than their files are written wait for the room that those make."""
+
+    @pytest.mark.parametrize("committer", ["this-writer", "another-writer"])
+    async def test_room_that_is_gone_when_a_slot_is_prepared(
+        self, small_disk: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, committer: str
+    ) -> None:
+        """What a slot made ahead takes is given back, if files were promised it meanwhile."""
+        disk = await asyncio.to_thread(small_disk, "size=8m")
+        loop, prepare, prepared = asyncio.get_running_loop(), Slots.prepare, asyncio.Event()
+
+        async def save_many() -> None:
+            await asyncio.gather(*(writers[committer].save(step(n)) for n in range(600)))
+            await asyncio.to_thread(fill, disk, 600 * 4096 + 300_000)
+
+        def while_others_save(slots: Slots, size: int) -> None:
+            if not prepared.is_set():
+                loop.call_soon_threadsafe(prepared.set)
+                asyncio.run_coroutine_threadsafe(save_many(), loop).result()
+            prepare(slots, size)
+
+        monkeypatch.setattr(Slots, "prepare", while_others_save)
+        async with (
+            AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer,
+            AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as other,
+        ):
+            writers = {"this-writer": writer, "another-writer": other}
+            await writer.save(step(0))
+            await prepared.wait()
+            await writer.flush()
+            assert len(await writer.list("s")) == 600
+            assert await writer.check() == ()
 
     @pytest.mark.parametrize(
         ("megabytes", "count", "size"), [(8, 1_500, 1), (16, 3_000, 1), (16, 300, 20_000)]

@@ -18,7 +18,7 @@ _SECONDS = 1.0
 
 class FreeSlots:
     """
-    Keeps a slot ready for the next segment; every method needs the log's lock.
+    Keeps a slot ready for the next segment; every method but one needs the log's lock.
 
     Args:
         log_: the log.
@@ -158,7 +158,11 @@ class FreeSlots:
             self._log.slots.remove(number)
 
     def spare_bytes(self) -> int:
-        """Return the size of a slot to prepare, 0 where this process knows of a free one."""
+        """
+        Return the size of a slot to prepare, 0 where this process knows of a free one.
+
+        It needs no lock: `adopt_spare` looks whether there is room after all.
+        """
         return self._spare_bytes() if self._is_last_taken else 0
 
     def _spare_bytes(self) -> int:
@@ -167,6 +171,13 @@ class FreeSlots:
         return size if self.room_bytes(wanted) >= wanted else 0
 
     def adopt_spare(self) -> None:
-        """Make a slot of the file that was prepared."""
-        self._log.slots.adopt()
-        self._is_last_taken = False
+        """
+        Make a slot of the file that was prepared, or remove it, where files need its room by now.
+
+        It is made without the lock, and those who commit meanwhile count on what it takes.
+        """
+        if self.room_bytes(0):
+            self._log.slots.adopt()
+            self._is_last_taken = False
+        else:
+            self._log.slots.discard_spare()

@@ -219,7 +219,7 @@ class Slots:
 
     def prepare(self, size: int) -> None:
         """Make a file of zeros that `adopt` turns into a slot; needs no lock but the applier's."""
-        self._files.discard(self._directory, _SPARE_NAME)
+        self.discard_spare()
         path = self._directory.join(_SPARE_NAME)
         try:
             with self._files.created(self._directory, _SPARE_NAME) as descriptor:
@@ -228,8 +228,12 @@ class Slots:
                     self._files.write_at(descriptor, data, offset, path)
                 self._files.sync_file(descriptor, path)
         except BaseException:
-            self._files.discard(self._directory, _SPARE_NAME)
+            self.discard_spare()
             raise
+
+    def discard_spare(self) -> None:
+        """Remove what was prepared, if it is there."""
+        self._files.discard(self._directory, _SPARE_NAME)
 
     def adopt(self) -> None:
         """Make a slot of the file that was prepared, durably."""

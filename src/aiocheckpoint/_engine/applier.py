@@ -286,6 +286,7 @@ class Applier:
         with contextlib.suppress(StorageError):
             root.log.slots.prepare(size)
             with root.log.locked():
+                root.view.catch_up()  # or what others have committed meanwhile does not count
                 root.appender.free.adopt_spare()
 
     def _is_closing(self) -> bool:
