@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import errno
 import pickle
@@ -50,6 +51,7 @@ from aiocheckpoint import (
     WriterClosedError,
 )
 from aiocheckpoint._disk.files import storage_error
+from aiocheckpoint.errors import kept, own_copy
 
 _CHECKSUM = "0123456789abcdef" * 4
 # What is wrong with a call, a store or a process, whatever session was asked for.
@@ -420,6 +422,42 @@ class TestCopies:
         _assert_same(copied, changed)
         assert copied.__notes__ == ["while saving"]
         assert copied.newest_valid_id == "later"
+
+    @_each_error
+    def test_what_is_kept_holds_nothing_that_went_on(self, error: CheckpointError) -> None:
+        """A copy to keep has neither traceback nor cause, and what it is told later is its own."""
+        raised = copy.copy(error)
+        raised.add_note("before")
+        with contextlib.suppress(CheckpointError):
+            raise raised from OSError("cause")
+
+        found = kept(raised)
+
+        _assert_same(found, raised)  # type: ignore[arg-type]  # it is one of the same class
+        assert (found.__traceback__, found.__cause__, found.__context__) == (None, None, None)
+        found.add_note("after")
+        assert raised.__notes__ == ["before"]
+
+    def test_what_cannot_be_copied_is_kept_as_text(self) -> None:
+        """Of an error whose class takes other arguments than it passes on, its name and text."""
+
+        class _OddError(Exception):
+            def __init__(self, first: str, second: str) -> None:
+                super().__init__(first + second)
+
+        assert str(kept(_OddError("a", "b"))) == "_OddError: ab"
+        assert str(kept(ValueError("c"))) == "c"
+
+    def test_each_caller_has_its_own(self) -> None:
+        """Several callers get copies with the cause; what is not ours they share."""
+        cause = OSError("cause")
+        error = StorageError("save", "/r", None, "why")
+        error.__cause__ = cause
+        own = own_copy(error)
+        _assert_same(own, error)
+        assert own is not error
+        assert own.__cause__ is cause
+        assert own_copy(cause) is cause
 
     def test_fields_of_a_special_damage_are_kept(self) -> None:
         """An error with fields of its own keeps them beside the general ones."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import Any, Literal
+from copy import copy
+from typing import Any, Literal, TypeVar
 
 from aiocheckpoint._frameworks import advice_at, named_at
 
@@ -44,6 +45,41 @@ class CheckpointError(Exception):
     def _whose(self, session_id: str | None = None, checkpoint_id: str | None = None) -> str:
         """Return what a text has behind a place, or behind an id of the store."""
         return named_at(session_id, checkpoint_id, self.about)
+
+
+ErrorT = TypeVar("ErrorT", bound=CheckpointError)
+AnyErrorT = TypeVar("AnyErrorT", bound=BaseException)
+
+
+def without_frames(error: ErrorT) -> ErrorT:
+    """
+    Return a copy of an error, to be kept, or of one that was kept, to be raised.
+
+    Its traceback, or that of its cause, keeps all who called, and grows when it is raised again.
+    """
+    kept = copy(error)
+    if hasattr(error, "__notes__"):
+        kept.__notes__ = [*error.__notes__]
+    return kept
+
+
+def kept(error: Exception) -> Exception:
+    """Return what is to be kept of an error of whatever class; see `without_frames`."""
+    if isinstance(error, CheckpointError):
+        return without_frames(error)
+    try:
+        return copy(error)
+    except Exception:  # noqa: BLE001 - as the copy of one that changes its arguments
+        return CheckpointError(f"{type(error).__name__}: {error}")
+
+
+def own_copy(error: AnyErrorT) -> AnyErrorT:
+    """Return an error for one of several callers, each of which adds its own traceback."""
+    if not isinstance(error, CheckpointError):
+        return error
+    own = without_frames(error)
+    own.__cause__ = error.__cause__
+    return own
 
 
 class InvalidIdError(CheckpointError, ValueError):

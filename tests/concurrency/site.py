@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 from collections.abc import Iterable
@@ -94,6 +95,12 @@ def join_threads(threads: Iterable[threading.Thread]) -> None:
     for thread in threads:
         thread.join(GUARD_SECONDS)
         assert not thread.is_alive(), f"{thread.name} goes on"
+
+
+def join_dropped(before: Iterable[threading.Thread]) -> None:
+    """Wait for the threads of writers that were made since, and that nobody has any more."""
+    gc.collect()
+    join_threads(pool_threads(before))
 
 
 def open_descriptors() -> int:

@@ -32,6 +32,7 @@ from tests.concurrency.site import (
     Site,
     Writer,
     document,
+    join_dropped,
     join_threads,
     open_descriptors,
     pool_threads,
@@ -113,11 +114,12 @@ def test_dropped_writer_gives_everything_back(site: Site) -> None:
         await asyncio.gather(*(writer.save(document(f"s{n}", n)) for n in range(10)))
         await writer.load("s1")
 
+    threads = pool_threads()
     asyncio.run(use_and_drop())  # whatever the process opens once
-    threads = _all_ended()
+    join_dropped(threads)
     descriptors = open_descriptors()
     asyncio.run(use_and_drop())
-    assert _all_ended() == threads
+    join_dropped(threads)
     assert open_descriptors() <= descriptors
     for number in range(10):
         assert asyncio.run(site.saved_ids(f"s{number}")) == [f"c{number}"]
@@ -131,8 +133,9 @@ def test_dropped_writer_leaves_its_files(site: Site) -> None:
     async def use_and_drop() -> None:
         await site.writer().save(document("s", 0))
 
+    threads = pool_threads()
     asyncio.run(use_and_drop())
-    _all_ended()
+    join_dropped(threads)
     shutil.rmtree(site.root / ".aiocheckpoint")
     assert asyncio.run(site.saved_ids("s")) == ["c0"]
 
@@ -244,13 +247,6 @@ def test_after_the_main_thread(root: Path) -> None:
     if sys.version_info[:2] != (3, 12) or outcomes == {"True"}:
         assert (outcomes, done.stderr) == ({"True"}, "")
     assert (outcomes - {"True", "ThreadStartError"}, done.returncode) == (set(), 0)
-
-
-def _all_ended() -> int:
-    """Wait until the threads of dropped writers have ended, and return how many there are."""
-    gc.collect()
-    join_threads(pool_threads())
-    return len(pool_threads())
 
 
 @each_backend

@@ -20,7 +20,7 @@ from aiocheckpoint.adapters.langgraph.watches import Watches
 from aiocheckpoint.testing import MemoryStore
 from tests.children import run_in_child
 from tests.concurrency.gates import GUARD_SECONDS
-from tests.concurrency.site import join_threads, open_descriptors, pool_threads
+from tests.concurrency.site import join_dropped, open_descriptors, pool_threads
 from tests.langgraph.graphs import chain_graph, chat_graph, thread
 from tests.langgraph.promises import listed, put
 
@@ -190,13 +190,12 @@ def test_dropped_saver_gives_everything_back(root: Path) -> None:
         asyncio.run(put(saver, thread("t")))
         assert saver.get_tuple(thread("t")) is not None
 
+    threads = pool_threads()
     use_and_drop()  # whatever the process opens once
-    gc.collect()
-    join_threads(pool_threads())
+    join_dropped(threads)
     descriptors = open_descriptors()
     use_and_drop()
-    gc.collect()
-    join_threads(pool_threads())
+    join_dropped(threads)
     assert open_descriptors() <= descriptors
     with CheckpointSaver(root) as saver:
         assert len(asyncio.run(listed(saver, thread("t")))) == 2

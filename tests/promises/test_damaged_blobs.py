@@ -72,8 +72,9 @@ async def test_it_is_damage(damaged: Path) -> None:
         assert told.value.session_id == "s"
     with pytest.raises(CheckpointCorruptError, match="neither the journal"):
         await writer.copy_session("s", "copy")
-    with pytest.raises(CheckpointCorruptError, match=r"recover\(session_id\)"):
-        await writer.flush()
+    for end in (writer.flush, writer.aclose):
+        with pytest.raises(CheckpointCorruptError, match=r"recover\(session_id\)"):
+            await end()
 
 
 async def test_check_finds_it(damaged: Path) -> None:

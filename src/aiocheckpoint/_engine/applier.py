@@ -24,6 +24,8 @@ from aiocheckpoint.errors import (
     JournalCorruptError,
     StorageError,
     StorageFullError,
+    kept,
+    own_copy,
 )
 
 ROUND_SECONDS = 0.05
@@ -52,7 +54,7 @@ class Applier:
         has_lost_journal: tells whether its journal was removed, and files lack of what it held.
 
     Attributes:
-        error: why files could not be written or synced last, None if they could.
+        error: why files could not be written or synced last, None if they could; not to be raised.
     """
 
     def __init__(
@@ -145,9 +147,10 @@ class Applier:
         """Note why files lack, and tell when that has changed."""
         if error is None and self.error is not None:
             _logger.info("files are written again; tries that failed: %d", self._failures)
-        elif error is not None and _kind_of(error) != _kind_of(self.error):
+        noted = error and kept(error)
+        if error is not None and _kind_of(noted) != _kind_of(self.error):
             _tell(error)
-        self.error = error
+        self.error = noted
         self._failures = 0 if error is None else self._failures + 1
 
     def _tenure(self) -> None:
@@ -387,4 +390,4 @@ def _late_error(change: Change, error: BaseException) -> BaseException:
         unknown = DurabilityUnknownError(error.operation, error.path, error.errno, reason)
         unknown.__cause__ = error
         return unknown
-    return error
+    return own_copy(error)

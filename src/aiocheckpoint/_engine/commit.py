@@ -21,7 +21,7 @@ from aiocheckpoint._engine.fairness import Room, disk_bytes, take_fairly
 from aiocheckpoint._engine.jobs import Job
 from aiocheckpoint._engine.root import WritableRoot
 from aiocheckpoint._engine.session_plan import Limits
-from aiocheckpoint.errors import StorageError, StorageFullError
+from aiocheckpoint.errors import StorageError, StorageFullError, own_copy
 
 _ROOM_SECONDS = 0.005
 _FLUSH_SECONDS = 1.0
@@ -180,7 +180,7 @@ class Committer:
     def _fail(self, changes: Iterable[Change], error: BaseException) -> None:
         failed = [change.job for change in changes if change.job.begin()]
         for job in failed:
-            job.error = job.error or error
+            job.error = job.error or own_copy(error)
         Job.deliver(failed)
 
     def _try(self, root: WritableRoot, batch: list[Change], *, is_last: bool) -> bool:

@@ -37,6 +37,7 @@ from aiocheckpoint.errors import (
     StoreBusyError,
     ThreadStartError,
     WriterClosedError,
+    own_copy,
 )
 from aiocheckpoint.models import WriterStats
 
@@ -386,7 +387,7 @@ class LocalStore(Generic[RecordT]):
         with self._mutex:
             self._is_released = True
         for ending in self._endings:
-            ending.error = error
+            ending.error = error and own_copy(error)
         Job.deliver(self._endings)
 
 

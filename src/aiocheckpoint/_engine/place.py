@@ -21,6 +21,7 @@ from aiocheckpoint.errors import (
     MissingStoreError,
     ReplacedStoreError,
     StorageError,
+    without_frames,
 )
 
 _logger = logging.getLogger("aiocheckpoint")
@@ -177,7 +178,7 @@ class Place:
                 "begins an empty store where the disk is missing"
             )
             self.error = StorageError("open directory", self.path, None, reason)
-            raise self.error
+            raise without_frames(self.error)
 
     def _opened_to_write(self) -> WritableRoot:
         with contextlib.ExitStack() as stack:

@@ -27,6 +27,7 @@ from aiocheckpoint.adapters.agent_framework.sharing import (
     read,
 )
 from aiocheckpoint.adapters.agent_framework.values import Values
+from aiocheckpoint.errors import kept
 from aiocheckpoint.kit import require_instance
 
 _MAX_KNOWN = 512
@@ -43,7 +44,7 @@ class FailedSave(NamedTuple):
         workflow_name: its workflow.
         checkpoint_id: its id.
         iteration_count: the step after which it was made.
-        error: why.
+        error: why, without its traceback, which would keep the state in memory.
     """
 
     workflow_name: str
@@ -179,7 +180,7 @@ class CheckpointStorage(InStorage[StoredCheckpoint]):
             return await self._save(checkpoint)
         except Exception as error:
             place = (checkpoint.workflow_name, checkpoint.checkpoint_id, checkpoint.iteration_count)
-            self._failed.append(FailedSave(*place, error))
+            self._failed.append(FailedSave(*place, kept(error)))
             raise
 
     async def _save(self, checkpoint: WorkflowCheckpoint) -> str:

@@ -6,16 +6,15 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from copy import copy
 from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
 
-from aiocheckpoint import SessionId, StorageError
 from aiocheckpoint.adapters.langgraph.arguments import place_of, run_of
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord, configurable_of
 from aiocheckpoint.adapters.langgraph.turns import LateError
+from aiocheckpoint.errors import kept
 
 _REMEMBERED_FAILURES = 65_536  # more than run at once in a process
 _TASK = re.compile(":[^|]*")
@@ -74,7 +73,7 @@ class Failures:
         except Exception as error:
             step = _Step.of(config)
             if step.namespace:
-                self._failed[step] = _without_frames(error, place_of(config).session_id)
+                self._failed[step] = kept(error)
                 if len(self._failed) > _REMEMBERED_FAILURES:
                     self._failed.popitem(last=False)
             raise
@@ -114,14 +113,6 @@ class Failures:
         if step.namespace:
             for failed in filter(step.has, [*self._failed]):
                 self._failed.pop(failed, None)
-
-
-def _without_frames(error: Exception, session_id: SessionId) -> Exception:
-    """Return what is to be raised elsewhere; it holds nothing of what was going on."""
-    try:
-        return copy(error)
-    except Exception:  # noqa: BLE001 - of whoever has written a store, or a value's class
-        return StorageError("save", session_id, None, f"{type(error).__name__}: {error}")
 
 
 def _channels(writes: ThreadRecord) -> set[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import itertools
 import secrets
 from collections import deque
@@ -18,6 +17,7 @@ from aiocheckpoint.errors import (
     DurabilityUnknownError,
     StoreBusyError,
     StoreUnavailableError,
+    own_copy,
 )
 from aiocheckpoint.kit import ended
 from aiocheckpoint.models import SessionId
@@ -376,12 +376,7 @@ class Commits:
         for waiting in batch:
             if waiting.is_settled:
                 continue
-            if isinstance(error, CheckpointError):
-                own = copy.copy(error)
-                own.__cause__ = error.__cause__
-                waiting.settle(own)
-            else:
-                waiting.settle(error)
+            waiting.settle(own_copy(error))
 
     def _release(self, batch: Sequence[_Waiting]) -> None:
         """Let the next changes of these sessions come."""

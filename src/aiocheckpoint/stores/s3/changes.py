@@ -16,6 +16,7 @@ from aiocheckpoint.errors import (
     DurabilityUnknownError,
     ErasureIncompleteError,
     StoreBusyError,
+    own_copy,
 )
 from aiocheckpoint.kit import Patience
 from aiocheckpoint.stores.s3.bucket import UnsettledError
@@ -173,7 +174,7 @@ class Changes:
         except BaseException as error:
             for waiting in batch:
                 if not waiting.done.done():
-                    waiting.done.set_exception(_copied(error))
+                    waiting.done.set_exception(own_copy(error))
             if not isinstance(error, Exception):
                 raise
             return
@@ -216,7 +217,7 @@ class Changes:
             answered = [*zip(changes, outcome.answers, strict=True)]
             if not any(_is_told(*each) for each in answered):
                 _logger.warning("a delete took place, and left bytes: %s", error)
-            answers = [_copied(error) if _is_told(*each) else each[1] for each in answered]
+            answers = [own_copy(error) if _is_told(*each) else each[1] for each in answered]
             return outcome._replace(answers=answers)
         return outcome
 
@@ -405,12 +406,3 @@ def _staged(change: Change, staged: Staged) -> Any:
 def _is_told(change: Change, answer: Any) -> bool:
     """Tell whether a caller is told that something could not be erased, in place of its answer."""
     return change.erases and not change.saves and not isinstance(answer, CheckpointError)
-
-
-def _copied(error: BaseException) -> BaseException:
-    """Return an error for one of several callers, each of which adds its own traceback."""
-    if isinstance(error, CheckpointError):
-        copy = type(error)(*error.args)
-        copy.__cause__ = error.__cause__
-        return copy
-    return error
