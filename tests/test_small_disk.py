@@ -507,15 +507,24 @@ class TestBurst:
             assert len(await writer.list("s")) == 600
             assert await writer.check() == ()
 
+    @pytest.mark.parametrize("makes_slot_ahead", [False, True], ids=["", "slot-made-ahead"])
     @pytest.mark.parametrize(
         ("megabytes", "count", "size"), [(8, 1_500, 1), (16, 3_000, 1), (16, 300, 20_000)]
     )
     async def test_what_has_room_is_saved(
-        self, small_disk: Callable[[str], Path], megabytes: int, count: int, size: int
+        self,
+        small_disk: Callable[[str], Path],
+        megabytes: int,
+        count: int,
+        size: int,
+        makes_slot_ahead: bool,
     ) -> None:
         """Where the disk has room for all files in the end, no save of a burst is refused."""
         disk = await asyncio.to_thread(small_disk, f"size={megabytes}m")
         async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
+            if makes_slot_ahead:
+                await writer.save(step(0, messages=["x" * size]))
+                await writer.flush()
             await asyncio.gather(
                 *(writer.save(step(n, messages=["x" * size])) for n in range(count))
             )

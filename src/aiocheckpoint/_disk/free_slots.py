@@ -130,13 +130,16 @@ class FreeSlots:
 
         Args:
             max_bytes: how much of the disk slots may take.
-            spares: how many free ones stay in any case.
+            spares: how many free ones stay, unless files need their room.
 
         Returns:
             the size of one to prepare; 0 when there is a free one, or no room.
         """
         slots = self._log.slots
         free = self.numbers()
+        largest = slots.size(free[-1]) if free else 0
+        if self.room_bytes(largest) < largest:  # before files find none, and saves are refused
+            max_bytes = spares = 0
         total = sum(map(slots.size, slots.numbers()))
         while len(free) > spares:
             is_small = 2 * slots.size(free[0]) <= slots.size(self._log.segments[-1].slot)
