@@ -12,7 +12,7 @@ from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._disk.known_blobs import KnownBlobs
 from aiocheckpoint._engine.bodies import Bodies, Session, VanishedError
 from aiocheckpoint._engine.changes import Change, Delete, Flush, Own, Save, Wake
-from aiocheckpoint._engine.fairness import disk_bytes
+from aiocheckpoint._engine.fairness import file_bytes
 from aiocheckpoint._engine.plan import Planner
 from aiocheckpoint._engine.root import WritableRoot
 from aiocheckpoint._engine.session_plan import Limits
@@ -135,7 +135,7 @@ class Attempt:
             ),
             sync=sync, erases=planner.erases, in_new_segment=is_flush and appender.must_erase,
             leaves=max([change.leaves for change in begun], default=0),
-            spared_bytes=lambda: max(least_bytes, disk_bytes(begun, copies=1)),
+            spared_bytes=lambda: max(least_bytes, file_bytes(begun)),
         )  # fmt: skip
         self._root.committed = read.place
         return read.place, late

@@ -17,7 +17,7 @@ from aiocheckpoint._disk.locks import MovedError
 from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.attempt import Attempt
 from aiocheckpoint._engine.changes import Change, Flush, Wake
-from aiocheckpoint._engine.fairness import Room, disk_bytes, take_fairly
+from aiocheckpoint._engine.fairness import SLOT_BYTES, Room, disk_bytes, take_fairly
 from aiocheckpoint._engine.jobs import Job
 from aiocheckpoint._engine.root import WritableRoot
 from aiocheckpoint._engine.session_plan import Limits
@@ -234,7 +234,7 @@ class Committer:
         room = limit - root.view.pressing_bytes()
         together = min(room, root.log.slots.max_bytes // 2)  # or no slot could hold them
         wanted = disk_bytes(waiting)
-        disk = root.appender.free.room_bytes(wanted)
+        disk = _disk_room(root, wanted)
         max_disk_bytes = None if wanted <= disk else disk
         return take_fairly(waiting, Room(together, max_disk_bytes, fits_alone=room >= limit))
 
@@ -244,11 +244,16 @@ class Committer:
 
         It needs the log's lock, without which others change what is to be written.
         """
-        if root.appender.free.room_bytes(0) >= disk_bytes([left[0]]):
+        if _disk_room(root) >= disk_bytes([left[0]]):
             return left
         saves = [change for change in left if not change.is_removal]
         self._fail(saves, root.appender.free.no_room())
         return deque(change for change in left if change.is_removal)
+
+
+def _disk_room(root: WritableRoot, wanted: int = 0) -> int:
+    """Return how much room changes may take; see `room_bytes`."""
+    return max(root.appender.free.room_bytes(wanted) - SLOT_BYTES, 0)
 
 
 def _moved() -> StorageError:

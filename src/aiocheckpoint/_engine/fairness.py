@@ -8,8 +8,12 @@ from typing import NamedTuple
 
 from aiocheckpoint._disk.pending import FILE_BYTES
 from aiocheckpoint._engine.changes import Batch, Change
+from aiocheckpoint._format.log import BLOCK_BYTES
 
 _MAX_CHANGES = 512
+_ENTRY_BYTES = 1024
+SLOT_BYTES = 2 * BLOCK_BYTES
+"""What a slot that is made takes beside changes: its header, and what is rounded up."""
 
 
 class Room(NamedTuple):
@@ -30,9 +34,15 @@ class Room(NamedTuple):
 AMPLE_ROOM = Room()
 
 
-def disk_bytes(changes: Iterable[Change], copies: int = 2) -> int:
-    """Return about how much of a disk changes take, in their files, and in a slot that is made."""
-    return sum([copies * change.size_bytes + FILE_BYTES * change.files for change in changes])
+def file_bytes(changes: Iterable[Change]) -> int:
+    """Return about how much of a disk changes take in their files."""
+    return sum([change.size_bytes + FILE_BYTES * change.files for change in changes])
+
+
+def disk_bytes(changes: Iterable[Change]) -> int:
+    """Return about how much of a disk changes take, in their files, and in the journal."""
+    per_file = FILE_BYTES + _ENTRY_BYTES
+    return sum([2 * change.size_bytes + per_file * change.files for change in changes])
 
 
 def take_fairly(
