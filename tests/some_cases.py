@@ -25,7 +25,7 @@ def leave_the_rest_to_the_campaign(items: Iterable[pytest.Item]) -> None:
     many of all of its tests.
     """
     for (_, count), group in _groups(items).items():
-        cases = [_indices(item) for item in group]
+        cases = _indices(group)
         chosen = spread(len(cases), count) if count else covering(cases)
         for number, item in enumerate(group):
             if number not in chosen:
@@ -43,9 +43,17 @@ def _groups(items: Iterable[pytest.Item]) -> dict[tuple[str, int], list[pytest.I
     return groups
 
 
-def _indices(item: pytest.Item) -> Indices:
-    call: Any = getattr(item, "callspec", None)
-    return () if call is None else tuple(call.indices.values())
+def _indices(group: Sequence[pytest.Item]) -> list[Indices]:
+    """Return for each case which of the values of each parameter it has, by order of appearance."""
+    calls: list[Any] = [getattr(item, "callspec", None) for item in group]
+    numbers: defaultdict[str, dict[int, int]] = defaultdict(dict)
+    return [
+        tuple(
+            numbers[name].setdefault(id(value), len(numbers[name]))
+            for name, value in (call.params if call else {}).items()
+        )
+        for call in calls
+    ]
 
 
 def spread(cases: int, count: int) -> set[int]:
