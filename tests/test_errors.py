@@ -445,7 +445,19 @@ class TestCopies:
             def __init__(self, first: str, second: str) -> None:
                 super().__init__(first + second)
 
+        class _OddCheckpointError(CheckpointError):
+            def __init__(self, first: str, *, second: str) -> None:
+                super().__init__(first + second)
+
+        class _AnotherError(Exception):
+            def __reduce__(self) -> tuple[type[str], tuple[str]]:
+                return str, ("no error",)
+
         assert str(kept(_OddError("a", "b"))) == "_OddError: ab"
+        odd = _OddCheckpointError("a", second="b")
+        assert str(kept(odd)) == "_OddCheckpointError: ab"
+        assert own_copy(odd) is odd
+        assert str(kept(_AnotherError("d"))) == "_AnotherError: d"
         assert str(kept(ValueError("c"))) == "c"
 
     def test_each_caller_has_its_own(self) -> None:
