@@ -531,6 +531,24 @@ class TestBurst:
             await writer.flush()
             assert len(await writer.list("s")) == count
 
+    @pytest.mark.parametrize(("bursts", "size"), [(40, 1), (8, 20_000)])
+    async def test_all_that_is_saved_has_room(
+        self, small_disk: Callable[[str], Path], bursts: int, size: int
+    ) -> None:
+        """After burst upon burst, until the disk is full, what was acknowledged has its file."""
+        disk = await asyncio.to_thread(small_disk, "size=8m")
+        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
+            saved: set[str] = set()
+            for burst in range(bursts):
+                records = [step(50 * burst + n, messages=["x" * size]) for n in range(50)]
+                outcomes = await asyncio.gather(*map(writer.save, records), return_exceptions=True)
+                saved |= {outcome for outcome in outcomes if isinstance(outcome, str)}
+                last = {type(outcome) for outcome in outcomes}
+            assert last == {StorageFullError}
+            await writer.flush()
+            assert {meta.checkpoint_id for meta in await writer.list("s")} == saved
+            assert await writer.check() == ()
+
     async def test_what_has_no_room_is_refused_before_it_takes_any(
         self, small_disk: Callable[[str], Path]
     ) -> None:

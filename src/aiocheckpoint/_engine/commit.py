@@ -202,7 +202,8 @@ class Committer:
             place, late = attempt.append(begun)
             if not late and self._applier.error is not None:  # which may be over
                 late = [change for change in begun if isinstance(change, Flush)]
-            if left and isinstance(self._applier.error, StorageFullError):
+            is_full = isinstance(self._applier.error, StorageFullError)
+            if left and (is_full or not (begun or root.view.pressing_bytes())):
                 left = self._refused(root, left)
         for change in late:
             change.job.wait_for_files()
@@ -228,7 +229,8 @@ class Committer:
         Take out what there is room for, in the log, and for its files on the disk.
 
         Or the log would take in what can be neither written nor, where that needs a slot, removed.
-        When all is flushed, one change of any size passes: it may remove what makes its room.
+        When all is flushed, one change passes that has room for its files alone: it may remove
+        what makes more.
         """
         limit = root.log.control.max_bytes if root.log.control else root.max_bytes
         room = limit - root.view.pressing_bytes()
@@ -236,14 +238,18 @@ class Committer:
         wanted = disk_bytes(waiting)
         disk = _disk_room(root, wanted)
         max_disk_bytes = None if wanted <= disk else disk
-        return take_fairly(waiting, Room(together, max_disk_bytes, fits_alone=room >= limit))
+        max_alone_bytes = root.log.slots.free_bytes() if room >= limit else 0
+        return take_fairly(waiting, Room(together, max_disk_bytes, max_alone_bytes))
 
     def _refused(self, root: WritableRoot, left: deque[Change]) -> deque[Change]:
         """
-        Refuse saves that the disk has no room for, as files find none; return what is left.
+        Refuse saves that the disk has no room for, as files find none, or all are there already;
+        return what is left.
 
         It needs the log's lock, without which others change what is to be written.
         """
+        if not root.view.pressing_bytes():  # no flush does it
+            root.appender.free.trim(0, spares=0)
         if _disk_room(root) >= disk_bytes([left[0]]):
             return left
         saves = [change for change in left if not change.is_removal]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -23,12 +24,12 @@ class Room(NamedTuple):
     Attributes:
         max_bytes: of the journal.
         max_disk_bytes: of the disk; None where all that wait have room.
-        fits_alone: whether the first change may be larger.
+        max_alone_bytes: of the disk by the files of the first change, which may be larger else.
     """
 
     max_bytes: int = 8 << 20
     max_disk_bytes: int | None = None
-    fits_alone: bool = True
+    max_alone_bytes: int = sys.maxsize
 
 
 AMPLE_ROOM = Room()
@@ -82,7 +83,7 @@ def take_fairly(
 def _all_fit(waiting: deque[Change], room: Room) -> bool:
     if len(waiting) > _MAX_CHANGES:
         return False
-    if len(waiting) == 1 and room.fits_alone:
+    if len(waiting) == 1 and file_bytes(waiting) <= room.max_alone_bytes:
         return True
     return room.max_disk_bytes is None and room.max_bytes >= sum([c.size_bytes for c in waiting])
 
@@ -105,7 +106,7 @@ class _Used:
         self._disk_bytes += disk_bytes([change])
         lacks_disk = room.max_disk_bytes is not None and self._disk_bytes > room.max_disk_bytes
         if (self._bytes > room.max_bytes or lacks_disk) and (
-            self._has_saves or not room.fits_alone
+            self._has_saves or file_bytes([change]) > room.max_alone_bytes
         ):
             self._is_full = True
         self._has_saves = True
