@@ -539,12 +539,13 @@ class TestBurst:
         disk = await asyncio.to_thread(small_disk, "size=8m")
         async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
             saved: set[str] = set()
+            refused = 0
             for burst in range(bursts):
                 records = [step(50 * burst + n, messages=["x" * size]) for n in range(50)]
                 outcomes = await asyncio.gather(*map(writer.save, records), return_exceptions=True)
                 saved |= {outcome for outcome in outcomes if isinstance(outcome, str)}
-                last = {type(outcome) for outcome in outcomes}
-            assert last == {StorageFullError}
+                refused += sum(type(outcome) is StorageFullError for outcome in outcomes)
+            assert (refused > 0, len(saved) + refused) == (True, 50 * bursts)
             await writer.flush()
             assert {meta.checkpoint_id for meta in await writer.list("s")} == saved
             assert await writer.check() == ()

@@ -35,6 +35,7 @@ from aiocheckpoint._arguments import (
     triggers_of,
 )
 from aiocheckpoint._closing import AsyncClosing
+from aiocheckpoint._copied_errors import kept, own_copy
 from aiocheckpoint._format import documents
 from aiocheckpoint._format.blobs import (
     blob_digest,
@@ -118,9 +119,11 @@ __all__ = (
     "ended",
     "find_session_id",
     "framework_of",
+    "kept",
     "listed",
     "location_of",
     "outlast",
+    "own_copy",
     "raise_all",
     "reachable_blobs",
     "require_callable",

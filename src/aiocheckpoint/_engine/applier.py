@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from aiocheckpoint._copied_errors import kept, own_copy
 from aiocheckpoint._disk.files import monotonic_seconds, printable
 from aiocheckpoint._disk.locks import MovedError
 from aiocheckpoint._disk.pending import Committed
@@ -24,8 +25,6 @@ from aiocheckpoint.errors import (
     JournalCorruptError,
     StorageError,
     StorageFullError,
-    kept,
-    own_copy,
 )
 
 ROUND_SECONDS = 0.05

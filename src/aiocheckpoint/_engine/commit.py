@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
+from aiocheckpoint._copied_errors import own_copy
 from aiocheckpoint._disk.locks import MovedError
 from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.attempt import Attempt
@@ -21,7 +22,7 @@ from aiocheckpoint._engine.fairness import SLOT_BYTES, Room, disk_bytes, take_fa
 from aiocheckpoint._engine.jobs import Job
 from aiocheckpoint._engine.root import WritableRoot
 from aiocheckpoint._engine.session_plan import Limits
-from aiocheckpoint.errors import StorageError, StorageFullError, own_copy
+from aiocheckpoint.errors import StorageError, StorageFullError
 
 _ROOM_SECONDS = 0.005
 _FLUSH_SECONDS = 1.0

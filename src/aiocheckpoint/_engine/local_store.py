@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from aiocheckpoint._copied_errors import own_copy
 from aiocheckpoint._disk.files import (
     Directory,
     LocalFiles,
@@ -37,7 +38,6 @@ from aiocheckpoint.errors import (
     StoreBusyError,
     ThreadStartError,
     WriterClosedError,
-    own_copy,
 )
 from aiocheckpoint.models import WriterStats
 

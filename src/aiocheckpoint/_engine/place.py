@@ -7,6 +7,7 @@ import logging
 import threading
 from typing import NamedTuple
 
+from aiocheckpoint._copied_errors import without_frames
 from aiocheckpoint._disk.files import Directory, LocalFiles, absolute, printable
 from aiocheckpoint._disk.locks import CONTROL_NAME, MovedError
 from aiocheckpoint._disk.pending import Committed
@@ -21,7 +22,6 @@ from aiocheckpoint.errors import (
     MissingStoreError,
     ReplacedStoreError,
     StorageError,
-    without_frames,
 )
 
 _logger = logging.getLogger("aiocheckpoint")

@@ -27,8 +27,7 @@ from aiocheckpoint.adapters.agent_framework.sharing import (
     read,
 )
 from aiocheckpoint.adapters.agent_framework.values import Values
-from aiocheckpoint.errors import kept
-from aiocheckpoint.kit import require_instance
+from aiocheckpoint.kit import kept, require_instance
 
 _MAX_KNOWN = 512
 _MAX_FAILED = 100

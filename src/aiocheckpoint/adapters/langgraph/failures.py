@@ -14,7 +14,7 @@ from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
 from aiocheckpoint.adapters.langgraph.arguments import place_of, run_of
 from aiocheckpoint.adapters.langgraph.records import ThreadRecord, configurable_of
 from aiocheckpoint.adapters.langgraph.turns import LateError
-from aiocheckpoint.errors import kept
+from aiocheckpoint.kit import kept
 
 _REMEMBERED_FAILURES = 65_536  # more than run at once in a process
 _TASK = re.compile(":[^|]*")

@@ -17,9 +17,8 @@ from aiocheckpoint.errors import (
     DurabilityUnknownError,
     StoreBusyError,
     StoreUnavailableError,
-    own_copy,
 )
-from aiocheckpoint.kit import ended
+from aiocheckpoint.kit import ended, own_copy
 from aiocheckpoint.models import SessionId
 from aiocheckpoint.stores.postgres.bodies import Bodies
 from aiocheckpoint.stores.postgres.changes import (

@@ -16,9 +16,8 @@ from aiocheckpoint.errors import (
     DurabilityUnknownError,
     ErasureIncompleteError,
     StoreBusyError,
-    own_copy,
 )
-from aiocheckpoint.kit import Patience
+from aiocheckpoint.kit import Patience, own_copy
 from aiocheckpoint.stores.s3.bucket import UnsettledError
 from aiocheckpoint.stores.s3.commits import encode_commit
 from aiocheckpoint.stores.s3.knowledge import Knowledge
