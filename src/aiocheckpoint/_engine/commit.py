@@ -239,7 +239,11 @@ class Committer:
         wanted = disk_bytes(waiting)
         disk = _disk_room(root, wanted)
         max_disk_bytes = None if wanted <= disk else disk
-        max_alone_bytes = root.log.slots.free_bytes() if room >= limit else 0
+        if room < limit:
+            max_alone_bytes = 0
+        else:
+            is_ample = max_disk_bytes is None  # as nearly always: then nobody asks the disk again
+            max_alone_bytes = wanted if is_ample else root.log.slots.free_bytes()
         return take_fairly(waiting, Room(together, max_disk_bytes, max_alone_bytes))
 
     def _refused(self, root: WritableRoot, left: deque[Change]) -> deque[Change]:

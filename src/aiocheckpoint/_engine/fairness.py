@@ -11,10 +11,10 @@ from aiocheckpoint._disk.pending import FILE_BYTES
 from aiocheckpoint._engine.changes import Batch, Change
 from aiocheckpoint._format.log import BLOCK_BYTES
 
-_MAX_CHANGES = 512
-_ENTRY_BYTES = 1024
 SLOT_BYTES = 2 * BLOCK_BYTES
 """What a slot that is made takes beside changes: its header, and what is rounded up."""
+_ENTRY_BYTES = 1024  # what a frame says of a file, with names and ids of some length
+_MAX_CHANGES = 512
 
 
 class Room(NamedTuple):
@@ -24,7 +24,7 @@ class Room(NamedTuple):
     Attributes:
         max_bytes: of the journal.
         max_disk_bytes: of the disk; None where all that wait have room.
-        max_alone_bytes: of the disk by the files of the first change, which may be larger else.
+        max_alone_bytes: of the disk by the files of the first change, where it is over the others.
     """
 
     max_bytes: int = 8 << 20
