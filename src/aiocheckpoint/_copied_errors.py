@@ -7,43 +7,54 @@ from typing import TypeVar
 
 from aiocheckpoint.errors import CheckpointError, shown
 
-ErrorT = TypeVar("ErrorT", bound=Exception)
-AnyErrorT = TypeVar("AnyErrorT", bound=BaseException)
+ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 
-def without_frames(error: ErrorT) -> ErrorT:
+def kept(error: Exception) -> Exception:
     """
-    Return a copy of an error, to be kept, or of one that was kept, to be raised.
+    Return a copy of an error that is kept, with its notes.
 
-    Its traceback, or that of its cause, keeps all who called, and grows when it is raised again.
+    Its traceback, or that of its cause, would keep all that was going on, as the state and the
+    writer of who called.
 
-    Raises:
-        Exception: its class takes other arguments than it passes on, as one of whoever has written
-            a store may.
+    Args:
+        error: of whatever class.
+
+    Returns:
+        the copy; a `CheckpointError` with its name and text where it cannot be copied.
     """
+    try:
+        return _copied(error)
+    except Exception:  # noqa: BLE001 - whatever a class of theirs raises
+        return CheckpointError(f"{type(error).__name__}: {shown(error, str)}")
+
+
+def own_copy(error: ErrorT) -> ErrorT:
+    """
+    Return an error for one of several callers, each of which adds its own traceback.
+
+    Args:
+        error: what all of them are to raise, or what is raised again and again.
+
+    Returns:
+        a copy with its notes and its cause; the error itself where it is no `CheckpointError`, or
+        cannot be copied.
+    """
+    if not isinstance(error, CheckpointError):
+        return error
+    try:
+        own = _copied(error)
+    except Exception:  # noqa: BLE001 - as of whoever has written a store; they share one
+        return error
+    own.__cause__ = error.__cause__
+    return own
+
+
+def _copied(error: ErrorT) -> ErrorT:
+    """Return a copy, or raise where the class takes other arguments than it passes on."""
     found = copy(error)
     if type(found) is not type(error):
         raise TypeError(f"a copy of {type(error).__name__} is {type(found).__name__}")
     if hasattr(error, "__notes__"):
         found.__notes__ = [*error.__notes__]
     return found
-
-
-def kept(error: Exception) -> Exception:
-    """Return what is to be kept of an error of whatever class; see `without_frames`."""
-    try:
-        return without_frames(error)
-    except Exception:  # noqa: BLE001 - whatever a class of theirs raises
-        return CheckpointError(f"{type(error).__name__}: {shown(error, str)}")
-
-
-def own_copy(error: AnyErrorT) -> AnyErrorT:
-    """Return an error for one of several callers, each of which adds its own traceback."""
-    if not isinstance(error, CheckpointError):
-        return error
-    try:
-        own = without_frames(error)
-    except Exception:  # noqa: BLE001 - as above; then they share one
-        return error
-    own.__cause__ = error.__cause__
-    return own

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.blocking
 
 
 class _Broken(RefusingFiles):
-    """A disk that refuses an operation on what is named so, and from then on is another one."""
+    """A disk that refuses an operation on what is named so, or is another one, if told."""
 
     def __init__(self, operation: str = "", name: str = "") -> None:
         super().__init__(errno.EIO)
@@ -41,7 +41,7 @@ class _Broken(RefusingFiles):
         return status and status._replace(device=status.device + self.is_other)
 
 
-Told = Callable[[Path], Coroutine[Any, Any, None]]
+RaiseSome = Callable[[Path], Coroutine[Any, Any, None]]
 
 
 async def _twice(call: Callable[[], Awaitable[object]], error: type[CheckpointError]) -> None:
@@ -111,7 +111,7 @@ async def _the_journal_has_no_room(root: Path) -> None:
         _the_journal_has_no_room,
     ],
 )
-def test_dropped_writer_ends(root: Path, raise_some: Told) -> None:
+def test_dropped_writer_ends(root: Path, raise_some: RaiseSome) -> None:
     """No error that a writer raises, and tells again, keeps it when nobody has it any more."""
     threads = pool_threads()
     asyncio.run(raise_some(root))

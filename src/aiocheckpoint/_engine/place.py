@@ -7,7 +7,7 @@ import logging
 import threading
 from typing import NamedTuple
 
-from aiocheckpoint._copied_errors import without_frames
+from aiocheckpoint._copied_errors import own_copy
 from aiocheckpoint._disk.files import Directory, LocalFiles, absolute, printable
 from aiocheckpoint._disk.locks import CONTROL_NAME, MovedError
 from aiocheckpoint._disk.pending import Committed
@@ -178,7 +178,7 @@ class Place:
                 "begins an empty store where the disk is missing"
             )
             self.error = StorageError("open directory", self.path, None, reason)
-            raise without_frames(self.error)
+            raise own_copy(self.error)
 
     def _opened_to_write(self) -> WritableRoot:
         with contextlib.ExitStack() as stack:
