@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import itertools
 import string
+import sys
 
 import pytest
 from hypothesis import example, given
@@ -56,6 +57,17 @@ class TestEncodeId:
         ids = ["/".join(part) for part in itertools.product("aAeEéÉ~%", repeat=3)]
 
         assert len({encode_id(value, "session id").lower() for value in ids}) == len(ids)
+
+    @pytest.mark.parametrize("character", ["a", "é", "/"])
+    def test_long_ids_are_not_kept(self, character: str) -> None:
+        """Names are remembered for as many ids as one call asks for, and none of a megabyte."""
+        value = character * 1_000_000
+        references = sys.getrefcount(value)
+
+        encode_id(value, "session id")
+        names_of_id(value)
+
+        assert sys.getrefcount(value) == references
 
     @pytest.mark.parametrize("value", SAFE_IDS)
     def test_safe_id_is_its_own_name(self, value: str) -> None:

@@ -186,8 +186,8 @@ class LostParts:
             ]
 
     def _is_noted(self, name: str, session: str) -> bool:
-        noted = Directory(self._place.join(name + _SESSIONS_SUFFIX), None)
-        return self._files.status_of_path(noted.join(session)) is not None
+        noted = self._place.join(name + _SESSIONS_SUFFIX, session)
+        return self._files.status_of_path(noted) is not None
 
     def settle(self, session: str) -> None:
         """Let a session go on without what was given up, durably."""

@@ -86,7 +86,7 @@ class SessionDirectories:
 
     def path_of(self, name: str) -> str:
         """Return where the checkpoints of a session are."""
-        return Directory(self.root.join(name), None).join(names.CHECKPOINTS_DIRECTORY)
+        return self.root.join(name, names.CHECKPOINTS_DIRECTORY)
 
     def signature(self, name: str) -> Signature:
         """Return the state of a session's directory."""

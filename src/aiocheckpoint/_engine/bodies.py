@@ -70,7 +70,7 @@ class Bodies:
 
     def path(self, session: str, name: str) -> str:
         """Return where a checkpoint's file is, or will be."""
-        return Directory(self.view.sessions.path_of(session), None).join(name)
+        return self.view.sessions.root.join(session, names.CHECKPOINTS_DIRECTORY, name)
 
     def text(self, session: str, name: str) -> bytes:
         """
@@ -239,8 +239,7 @@ class Bodies:
 
     def blob_path(self, session: str, digest: str) -> str:
         """Return where a blob has its file, or would."""
-        place = Directory(self.view.sessions.root.join(session), None)
-        return Directory(place.join(names.BLOBS_DIRECTORY), None).join(digest)
+        return self.view.sessions.root.join(session, names.BLOBS_DIRECTORY, digest)
 
     def _blob_file(
         self, digest: str, directory: Directory | None, *, is_node: bool

@@ -303,8 +303,8 @@ class Place:
             del self._lost[0]
 
     def _has_journal(self) -> bool:
-        private = Directory(self.path, None).join(names.PRIVATE_DIRECTORY)
-        return self._files.status_of_path(Directory(private, None).join(CONTROL_NAME)) is not None
+        control = Directory(self.path, None).join(names.PRIVATE_DIRECTORY, CONTROL_NAME)
+        return self._files.status_of_path(control) is not None
 
     def _retire(self, opened: OpenRoot | None) -> None:
         """Keep what others may be using until the end, but for directories that nobody uses."""

@@ -235,12 +235,12 @@ def is_directory(bodies: Bodies, name: str) -> bool:
     if status is not None and not status.is_directory:
         _refuse_link(files, sessions.root, name)
         return False
-    with sessions.above(name) as above:
-        status = above and files.status(above, names.CHECKPOINTS_DIRECTORY)
-        if above is not None and status is not None and not status.is_directory:
-            _refuse_link(files, above, names.CHECKPOINTS_DIRECTORY)
-            path = above.join(names.CHECKPOINTS_DIRECTORY)
-            raise StorageError("open directory", path, errno.ENOTDIR, "it is not a directory")
+    above = Directory(sessions.root.join(name), None)
+    status = files.status(above, names.CHECKPOINTS_DIRECTORY)
+    if status is not None and not status.is_directory:
+        _refuse_link(files, above, names.CHECKPOINTS_DIRECTORY)
+        path = above.join(names.CHECKPOINTS_DIRECTORY)
+        raise StorageError("open directory", path, errno.ENOTDIR, "it is not a directory")
     return True
 
 

@@ -22,6 +22,7 @@ _ESCAPE = re.compile(r"%[0-9A-F]{2}")
 _FOLDED_OR_SPECIAL = re.compile(r"[A-Z.~]")
 _SESSION_ID = re.compile(rb'"session_id"\s*:\s*("(?:[^"\\]|\\.)*+")')
 _MAX_ENCODED_LENGTH = 200
+_REMEMBERED = 4096
 _HASHED_PREFIX = "~sha256-"
 _HASHED = re.compile(rf"{_HASHED_PREFIX}[0-9a-f]{{64}}")
 
@@ -42,16 +43,13 @@ def encode_id(value: str, kind: str) -> str:
     """
     if not isinstance(value, str):
         raise InvalidIdError(kind, value, f"of type {type(value).__qualname__}; give a str")
-    if is_plain(value) or _is_safe(value):
-        return str.__str__(value)  # an enum that extends `str` prints as something else
+    text = str.__str__(value)  # an enum that extends `str` prints as something else
+    if is_plain(text):
+        return text
     try:
-        data = value.encode()
+        return _name_of(text) if len(text) < _MAX_ENCODED_LENGTH else _hashed(text.encode())
     except UnicodeEncodeError as error:
         raise InvalidIdError(kind, value, "it holds a lone surrogate; replace it") from error
-    name = "~" + _quote(data)
-    if len(name) <= _MAX_ENCODED_LENGTH:
-        return name
-    return _HASHED_PREFIX + hashlib.sha256(data).hexdigest()
 
 
 def is_plain(text: str) -> bool:
@@ -59,12 +57,23 @@ def is_plain(text: str) -> bool:
     return 4 < len(text) <= 128 and text.isascii() and text.isalnum()
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=_REMEMBERED)  # each call on a session asks several times
+def _name_of(text: str) -> str:
+    if _is_safe(text):
+        return text
+    data = text.encode()
+    name = "~" + _quote(data)
+    return name if len(name) <= _MAX_ENCODED_LENGTH else _hashed(data)
+
+
+def _hashed(data: bytes) -> str:
+    return _HASHED_PREFIX + hashlib.sha256(data).hexdigest()
+
+
 def _is_safe(text: str) -> bool:
     return _SAFE_ID.fullmatch(text) is not None and _DEVICE.fullmatch(text) is None
 
 
-@lru_cache(maxsize=1024)
 def _quote(data: bytes) -> str:
     """Percent-encode; upper case too, because ~A and ~a would meet on a disk that folds case."""
     quoted = _ESCAPE.sub(lambda found: found[0].lower(), quote(data, safe=""))
@@ -76,6 +85,7 @@ def may_be_session(name: str) -> bool:
     return decode_id(name) is not None or _HASHED.fullmatch(name) is not None
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def decode_id(name: str) -> str | None:
     """Return the id that a name stands for; None where only a body can tell, or of no id."""
     if _is_safe(name):
@@ -110,7 +120,6 @@ def find_session_id(data: bytes, name: str) -> str | None:
     return None
 
 
-@lru_cache(maxsize=64)  # of an id that is saved it is asked for three times
 def names_of_id(checkpoint_id: CheckpointId) -> tuple[str, ...]:
     """Return the names an id may have on disk: ours, and the raw one Rust would use."""
     encoded = encode_id(checkpoint_id, "checkpoint id")

@@ -25,6 +25,8 @@ RecordT = TypeVar("RecordT", bound=CheckpointRecord)
 Storage: TypeAlias = str | PathLike[str] | BlobStore[RecordT]
 """A directory, a URL, or an open store of the adapter's records, or of more than those."""
 
+_as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 def is_store(value: object) -> bool:
     """Tell whether something is an open store, as far as an adapter can see."""
@@ -211,7 +213,7 @@ class Names:
         """
         for part in parts:
             check_session_id(part)
-        return self.of(json.dumps(parts, ensure_ascii=False, separators=(",", ":")))
+        return self.of(_as_json(parts))
 
     def prefix_of_parts(self, *parts: str) -> str:
         """

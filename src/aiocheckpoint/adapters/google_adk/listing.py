@@ -97,7 +97,8 @@ async def listed(
     begin = prefix(app_name) if user_id is None else prefix(app_name, user_id)
     names, nameless = await session_names(store, begin)
     places = {name: place for name in names if (place := Place.named(name)) is not None}
-    users = {place.user_id: place.user for place in places.values()}
+    one_of_each = {place.user_id: place for place in places.values()}
+    users = {user_id: place.user for user_id, place in one_of_each.items()}
     app = key(app_name)
     records, refused = await newest_of(store, [*places, app, *users.values()])
     sessions: list[Session] = []
