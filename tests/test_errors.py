@@ -439,6 +439,29 @@ class TestCopies:
         found.add_note("after")
         assert raised.__notes__ == ["before"]
 
+    @pytest.mark.parametrize("is_group", [False, True])
+    def test_what_is_kept_of_several_holds_nothing_either(self, is_group: bool) -> None:
+        """The errors within one are copies, too; notes and texts are as they were."""
+        inner = [StorageError("save", f"/r/{n}", None, "why") for n in range(3)]
+        for each in inner:
+            with contextlib.suppress(CheckpointError):
+                raise each from OSError("cause")
+        several: Exception = ExceptionGroup("three", inner) if is_group else inner[0]
+        several.add_note("before")
+        inner[0].others = tuple(inner[1:])
+        inner[1].others = tuple(inner)  # as of one that has been told twice
+
+        found = kept(several)
+
+        assert type(found) is type(several)
+        assert str(found) == str(several)
+        assert found.__notes__ == ["before"]
+        within = found.exceptions if isinstance(found, ExceptionGroup) else (found,)
+        others = [it for each in within for it in (each, *vars(each).get("others", ()))]
+        assert {str(each) for each in others} == {str(each) for each in inner}
+        for each in (found, *others):
+            assert (each.__traceback__, each.__cause__, each.__context__) == (None, None, None)
+
     def test_what_cannot_be_copied_is_kept_as_text(self) -> None:
         """Of an error whose class takes other arguments than it passes on, its name and text."""
 

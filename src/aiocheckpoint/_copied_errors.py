@@ -12,9 +12,9 @@ ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 def kept(error: Exception) -> Exception:
     """
-    Return a copy of an error that is kept, with its notes.
+    Return a copy of an error that is kept, with its notes, and copies of the errors in it.
 
-    Its traceback, or that of its cause, would keep all that was going on, as the state and the
+    A traceback, of it or of its cause, would keep all that was going on, as the state and the
     writer of who called.
 
     Args:
@@ -24,9 +24,15 @@ def kept(error: Exception) -> Exception:
         the copy; a `CheckpointError` with its name and text where it cannot be copied.
     """
     try:
-        return _copied(error)
+        if isinstance(error, ExceptionGroup):
+            group = error.derive([kept(each) for each in error.exceptions])
+            return _with_notes(group, error)
+        found = _copied(error)
+        if isinstance(found, CheckpointError) and found.others:
+            found.others = tuple(_alone(other) for other in found.others)
     except Exception:  # noqa: BLE001 - whatever a class of theirs raises
         return CheckpointError(f"{type(error).__name__}: {shown(error, str)}")
+    return found
 
 
 def own_copy(error: ErrorT) -> ErrorT:
@@ -50,11 +56,22 @@ def own_copy(error: ErrorT) -> ErrorT:
     return own
 
 
+def _alone(error: CheckpointError) -> CheckpointError:
+    """Return a copy of one of several errors, without the rest of them."""
+    found = _copied(error)
+    found.others = ()
+    return found
+
+
 def _copied(error: ErrorT) -> ErrorT:
     """Return a copy, or raise where the class takes other arguments than it passes on."""
     found = copy(error)
     if type(found) is not type(error):
         raise TypeError(f"a copy of {type(error).__name__} is {type(found).__name__}")
+    return _with_notes(found, error)
+
+
+def _with_notes(found: ErrorT, error: BaseException) -> ErrorT:
     if hasattr(error, "__notes__"):
         found.__notes__ = [*error.__notes__]
     return found
