@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from aiobotocore.client import AioClientCreator
-from botocore import endpoint_provider, hooks
+from botocore import endpoint_provider, hooks, parsers
 
 from aiocheckpoint.stores.s3 import probe
 
@@ -17,9 +17,12 @@ _alias = hooks.EventAliaser._alias_event_name
 _accepts_kwargs = hooks.accepts_kwargs
 _RuleSet = endpoint_provider.RuleSet
 _make_class = AioClientCreator._create_client_class
+_load_model = AioClientCreator._load_service_model
+_time = functools.lru_cache(maxsize=1_000)(parsers.DEFAULT_TIMESTAMP_PARSER)
 _names: dict[str, str] = {}
 _rules: dict[tuple[int, ...], tuple[dict[str, Any], Any]] = {}
 _classes: dict[str, Any] = {}
+_models: dict[tuple[str, str | None], Any] = {}
 
 
 def make_quick(patch: pytest.MonkeyPatch) -> None:
@@ -30,6 +33,8 @@ def make_quick(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(hooks, "accepts_kwargs", lambda handler: _takes(_function_of(handler)))
     patch.setattr(endpoint_provider, "RuleSet", _rule_set)
     patch.setattr(AioClientCreator, "_create_client_class", _client_class)
+    patch.setattr(AioClientCreator, "_load_service_model", _model)
+    patch.setattr(parsers, "DEFAULT_TIMESTAMP_PARSER", _time)
 
 
 def _name(aliaser: Any, event: str) -> str:
@@ -60,3 +65,11 @@ async def _client_class(creator: AioClientCreator, service_name: str, model: Any
     if service_name not in _classes:
         _classes[service_name] = await _make_class(creator, service_name, model)
     return _classes[service_name]
+
+
+def _model(creator: AioClientCreator, service_name: str, api_version: str | None = None) -> Any:
+    """Return a service's description for all clients: each would find its parts anew."""
+    key = service_name, api_version
+    if key not in _models:
+        _models[key] = _load_model(creator, service_name, api_version)
+    return _models[key]
