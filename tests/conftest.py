@@ -92,6 +92,13 @@ def _without_leftovers() -> None:
     pytest_collection_finish()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _unguarded() -> Iterator[None]:
+    """Let nothing that is made for a whole module hang on what the last test left on."""
+    yield
+    _guard().deactivate()
+
+
 @pytest.fixture(name="postgres_server", scope="session")
 def _postgres_server() -> Iterator[PostgresServer]:
     """Give the one PostgreSQL of this process."""
@@ -134,12 +141,18 @@ def guarded() -> Iterator[BlockBuster]:
 
 
 @pytest.fixture(autouse=True)
-def blockbuster(request: pytest.FixtureRequest) -> Iterator[BlockBuster | None]:
-    """Turn a blocking call on the event loop into a test error; opt out by `blocking` mark."""
+def blockbuster(request: pytest.FixtureRequest) -> BlockBuster | None:
+    """
+    Turn a blocking call on the event loop into a test error; opt out by `blocking` mark.
+
+    It stays on between tests of a module: to put it on and off takes longer than to make a loop.
+    """
+    guard = _guard()
     if request.node.get_closest_marker("blocking"):
-        yield None
-    else:
-        yield from guarded()
+        guard.deactivate()
+        return None
+    guard.activate()
+    return guard
 
 
 @pytest.fixture
