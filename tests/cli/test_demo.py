@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import os
@@ -19,6 +20,7 @@ import pytest
 from aiocheckpoint import CheckpointData
 from aiocheckpoint.cli import demo, rehearsal
 from aiocheckpoint.cli.agents import Saved, casting
+from aiocheckpoint.cli.errors import CommandError
 from aiocheckpoint.cli.json_files import JsonFiles
 from aiocheckpoint.cli.oracle import JsonOracle
 from tests.cli.conftest import Tool
@@ -212,6 +214,32 @@ class TestTheOracle:
         assert caplog.messages == []
         end = "status 1: ModuleNotFoundError: No module named 'missing_module'"
         assert outcome.errors.rstrip().endswith(end)
+
+    @pytest.mark.timeout(60)
+    @pytest.mark.parametrize("turns", range(6))
+    def test_an_error_while_the_other_child_starts(
+        self, tool: Tool, root: Path, monkeypatch: pytest.MonkeyPatch, turns: int
+    ) -> None:
+        """The demo ends with its error, whatever the agents with `json.dump` are about to do."""
+
+        async def fail(*_: object) -> None:
+            for _turn in range(turns):
+                await asyncio.sleep(0)
+            raise CommandError("no agents today")
+
+        async def start(*_: object) -> None:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", "input()", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+            await child.communicate()
+
+        monkeypatch.setattr(demo, "rehearse", fail)
+        monkeypatch.setattr(demo, "json_files_report", start)
+
+        outcome = tool("demo", *QUICK, "--directory", root)
+
+        assert outcome.status == 2
+        assert "no agents today" in outcome.errors
 
 
 class TestWhatItIsComparedWith:

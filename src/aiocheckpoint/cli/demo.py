@@ -106,10 +106,14 @@ async def _demonstrate(task: Task, kills: int, output: Console) -> DemoReport:
     """Kill agents that save with this library, and beside them some that use `json.dump`."""
     started = time.monotonic()
     oracle = Oracle(casting(task.sessions))
-    (runs, damage), json_files = await asyncio.gather(
-        rehearse(task, kills, oracle, DemoScreen(output, oracle, task)),
-        json_files_report(task, kills),
-    )
+    ours = asyncio.create_task(rehearse(task, kills, oracle, DemoScreen(output, oracle, task)))
+    others = asyncio.create_task(json_files_report(task, kills))
+    try:
+        (runs, damage), json_files = await asyncio.gather(ours, others)
+    finally:  # or the end of the loop cancels all there is in the start of a child: it never ends
+        ours.cancel()
+        others.cancel()
+        await asyncio.wait((ours, others))
     return demo_report(
         task,
         kills,
