@@ -402,7 +402,7 @@ class TestSmallDisk:
         self, small_disk: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A broken version, which saves what the disk has no room for, is found out."""
-        monkeypatch.setattr(FreeSlots, "_rooms", lambda *_: (sys.maxsize, sys.maxsize))
+        monkeypatch.setattr(FreeSlots, "room_bytes", lambda *_: sys.maxsize)
         disk = await asyncio.to_thread(small_disk, "size=8m")
         assert await refused_deletes(disk, 1)
 
@@ -430,8 +430,7 @@ class TestSmallDisk:
         """Commits ask what is to be written while nobody changes it, also to refuse the rest."""
         holders: list[str] = []
         asked: list[bool] = []
-        acquire, release = LockFiles.acquire, LockFiles.release
-        rooms = FreeSlots._rooms
+        acquire, release, room_bytes = LockFiles.acquire, LockFiles.release, FreeSlots.room_bytes
 
         def acquired(locks: LockFiles) -> None:
             acquire(locks)
@@ -441,15 +440,15 @@ class TestSmallDisk:
             holders.clear()
             release(locks)
 
-        def asking(slots: FreeSlots, wanted: int) -> tuple[int, int]:
+        def asking(slots: FreeSlots, wanted: int) -> int:
             name = threading.current_thread().name
             if name.endswith("commit"):
                 asked.append(name in holders)
-            return rooms(slots, wanted)
+            return room_bytes(slots, wanted)
 
         monkeypatch.setattr(LockFiles, "acquire", acquired)
         monkeypatch.setattr(LockFiles, "release", released)
-        monkeypatch.setattr(FreeSlots, "_rooms", asking)
+        monkeypatch.setattr(FreeSlots, "room_bytes", asking)
         disk = await asyncio.to_thread(small_disk, "size=8m")
         async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
             records = [step(n, messages=["x" * 20_000]) for n in range(1_500)]
@@ -473,81 +472,6 @@ class TestSmallDisk:
                 await writer.save(step(0, messages=["x" * 20_000]))
                 await writer.flush()
             assert [meta.iteration for meta in await writer.list("s")] == [0]
-
-
-class TestFewInodes:
-    """Inodes run out as bytes do, on a small ext4 before them: a first save takes four."""
-
-    async def test_all_that_is_saved_has_its_file(self, small_disk: Callable[[str], Path]) -> None:
-        """After bursts of new sessions until there is no inode, each acknowledged has its file."""
-        disk = await asyncio.to_thread(small_disk, "size=24m,nr_inodes=600")
-        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
-            saved: set[str] = set()
-            for burst in range(6):
-                names = [f"s{burst}-{n}" for n in range(50)]
-                outcomes = await asyncio.gather(
-                    *(writer.save(CheckpointData(session_id=name)) for name in names),
-                    return_exceptions=True,
-                )
-                assert {type(outcome) for outcome in outcomes} <= {str, StorageFullError}
-                both = zip(names, outcomes, strict=True)
-                saved |= {name for name, outcome in both if isinstance(outcome, str)}
-            await writer.flush()
-            assert 100 < len(saved) < 300
-            assert {session async for session in writer.sessions()} == saved
-        assert all([await asyncio.to_thread(checkpoint_files, disk / "state", s) for s in saved])
-
-    @pytest.mark.parametrize("flushes", [False, True])
-    async def test_deletes_make_the_inodes_they_need(
-        self, small_disk: Callable[[str], Path], request: pytest.FixtureRequest, flushes: bool
-    ) -> None:
-        """Where no new session has room, each is deleted, by the next writer too."""
-        if not flushes:
-            request.getfixturevalue("no_flushing")
-        disk = await asyncio.to_thread(small_disk, "size=24m,nr_inodes=600")
-        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
-            saved = await made_until_refused(
-                lambda n: writer.save(CheckpointData(session_id=f"s{n}"))
-            )
-            for number in range(saved // 2):
-                assert await writer.delete_session(f"s{number}") is True
-        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
-            for number in range(saved // 2, saved):
-                assert await writer.delete_session(f"s{number}") is True
-            await writer.flush()
-            await writer.save(CheckpointData(session_id="again"))
-            assert [session async for session in writer.sessions()] == ["again"]
-
-    @pytest.mark.usefixtures("no_flushing")
-    async def test_others_take_them_all(self, small_disk: Callable[[str], Path]) -> None:
-        """What waits for its file then is deleted, one by one, or written when there are some."""
-        disk = await asyncio.to_thread(small_disk, "size=24m,nr_inodes=1200")
-        names = [f"s{number}" for number in range(200)]
-        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
-            for name in names:
-                await writer.save(CheckpointData(session_id=name))
-            made = await asyncio.to_thread(take_all_inodes, disk)
-            with pytest.raises(StorageFullError):
-                await writer.flush()
-            for name in names[:150]:
-                assert await writer.delete_session(name) is True
-            for path in made:
-                await asyncio.to_thread(path.unlink)
-            await writer.flush()
-            assert [session async for session in writer.sessions()] == sorted(names[150:])
-
-    async def test_large_saves_need_no_more_of_them(
-        self, small_disk: Callable[[str], Path]
-    ) -> None:
-        """A few inodes are enough for saves of a few megabytes."""
-        disk = await asyncio.to_thread(small_disk, "size=64m,nr_inodes=60")
-        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
-            records = [step(n, messages=["x" * 2_000_000]) for n in range(6)]
-            await asyncio.gather(*map(writer.save, records[:3]))
-            for record in records[3:]:
-                await writer.save(record)
-            await writer.flush()
-            assert len(await writer.list("s")) == 6
 
 
 class TestBurst:

@@ -484,12 +484,12 @@ class LocalFiles:
         except StorageError:
             return ""
 
-    def free_room(self, directory: Directory) -> tuple[int, int]:
-        """Return how many bytes and files a disk has room for; a lot where nobody can tell."""
+    def free_bytes(self, directory: Directory) -> int:
+        """Return how much there is room for on a disk; a lot where nobody can tell."""
         try:
-            return self.call("stat", directory.path, system.free_room, directory.descriptor)
+            return self.call("stat", directory.path, system.free_bytes, directory.descriptor)
         except StorageError:
-            return sys.maxsize, sys.maxsize
+            return sys.maxsize
 
     def scan(self, directory: Directory) -> list[str]:
         """Return the names in a directory, in no order."""

@@ -7,14 +7,11 @@ from collections.abc import Callable
 
 from aiocheckpoint._disk.files import monotonic_seconds
 from aiocheckpoint._disk.log import Log
-from aiocheckpoint._disk.pending import FILE_BYTES
 from aiocheckpoint._disk.slots import FIRST_SLOT_BYTES, LARGEST_SPARE_BYTES
 from aiocheckpoint._format import log
 from aiocheckpoint.errors import StorageError, StorageFullError
 
 _REMOVALS_BYTES = 64 << 10
-_INODE_BYTES = FILE_BYTES // 4  # a first save makes four: two directories, its file, latest.json
-_FEW_FILES = 8  # that deletes find their slots in the end
 _AMPLE_BYTES = 64 << 20
 _SECONDS = 1.0
 
@@ -32,7 +29,7 @@ class FreeSlots:
         self._log = log_
         self._file_bytes = file_bytes
         self._is_last_taken = False
-        self._free_bytes, self._asked_at = (0, 0), float("-inf")
+        self._free_bytes, self._asked_at = 0, float("-inf")
 
     def room_bytes(self, wanted: int) -> int:
         """
@@ -41,23 +38,11 @@ class FreeSlots:
         Args:
             wanted: how much matters; where there is far more, what is told may be a second old.
         """
-        return min(self._rooms(wanted))
-
-    def _rooms(self, wanted: int) -> tuple[int, int]:
-        """Return the same by the bytes that are free, and by the inodes, each as so many bytes."""
         used = self._file_bytes() + _REMOVALS_BYTES
         is_recent = monotonic_seconds() - self._asked_at < _SECONDS
-        if not is_recent or min(self._free_bytes) - used - wanted < _AMPLE_BYTES:
-            free_bytes, free_files = self._log.slots.free_room()
-            self._free_bytes = free_bytes, free_files * _INODE_BYTES
-            self._asked_at = monotonic_seconds()
-        by_bytes, by_files = self._free_bytes
-        return max(by_bytes - used, 0), max(by_files - used, 0)
-
-    def room_alone_bytes(self) -> int:
-        """Return how much room the files of one change have, when no others are to be written."""
-        free_bytes, free_files = self._log.slots.free_room()
-        return free_bytes if free_files > _FEW_FILES else 0
+        if not is_recent or self._free_bytes - used - wanted < _AMPLE_BYTES:
+            self._free_bytes, self._asked_at = self._log.slots.free_bytes(), monotonic_seconds()
+        return max(self._free_bytes - used, 0)
 
     def numbers(self) -> list[int]:
         """Return the numbers of those with room for frames, that of the largest last."""
@@ -123,7 +108,7 @@ class FreeSlots:
 
     def _require_room(self, size: int, spared_bytes: int) -> None:
         wanted = size + spared_bytes
-        if spared_bytes and self._rooms(wanted)[0] < wanted:
+        if spared_bytes and self.room_bytes(wanted) < wanted:
             raise self.no_room()
 
     def no_room(self) -> StorageFullError:
@@ -153,7 +138,7 @@ class FreeSlots:
         slots = self._log.slots
         free = self.numbers()
         largest = slots.size(free[-1]) if free else 0
-        if self._rooms(largest)[0] < largest:  # before files find none, and saves are refused
+        if self.room_bytes(largest) < largest:  # before files find none, and saves are refused
             max_bytes = spares = 0
         total = sum(map(slots.size, slots.numbers()))
         while len(free) > spares:

@@ -156,9 +156,9 @@ class Slots:
             reason = f"it takes {size} bytes, files of this process may have {self.max_bytes}"
             raise FileSizeLimitError("write", self._directory.path, errno.EFBIG, reason)
 
-    def free_room(self) -> tuple[int, int]:
-        """Return how many bytes and files the disk has room for."""
-        return self._files.free_room(self._directory)
+    def free_bytes(self) -> int:
+        """Return how much the disk has room for."""
+        return self._files.free_bytes(self._directory)
 
     def read(self, number: int, size: int, offset: int) -> bytes:
         """Return bytes of a slot, fewer at its end."""

@@ -243,7 +243,7 @@ class Committer:
             max_alone_bytes = 0
         else:
             is_ample = max_disk_bytes is None  # as nearly always: then nobody asks the disk again
-            max_alone_bytes = wanted if is_ample else root.appender.free.room_alone_bytes()
+            max_alone_bytes = wanted if is_ample else root.log.slots.free_bytes()
         return take_fairly(waiting, Room(together, max_disk_bytes, max_alone_bytes))
 
     def _refused(self, root: WritableRoot, left: deque[Change]) -> deque[Change]:
