@@ -481,6 +481,10 @@ class TestCopies:
         odd = _OddCheckpointError("a", second="b")
         assert str(kept(odd)) == "_OddCheckpointError: ab"
         assert own_copy(odd) is odd
+        several = StorageError("save", "/r", None, "why")
+        several.others = (odd,)
+        assert type(kept(several)) is StorageError
+        assert [*map(str, vars(kept(several))["others"])] == ["_OddCheckpointError: ab"]
         assert str(kept(_AnotherError("d"))) == "_AnotherError: d"
         assert str(kept(ValueError("c"))) == "c"
 

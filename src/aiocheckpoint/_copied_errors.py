@@ -31,7 +31,7 @@ def kept(error: Exception) -> Exception:
         if isinstance(found, CheckpointError) and found.others:
             found.others = tuple(_alone(other) for other in found.others)
     except Exception:  # noqa: BLE001 - whatever a class of theirs raises
-        return CheckpointError(f"{type(error).__name__}: {shown(error, str)}")
+        return _as_text(error)
     return found
 
 
@@ -58,9 +58,16 @@ def own_copy(error: ErrorT) -> ErrorT:
 
 def _alone(error: CheckpointError) -> CheckpointError:
     """Return a copy of one of several errors, without the rest of them."""
-    found = _copied(error)
+    try:
+        found = _copied(error)
+    except Exception:  # noqa: BLE001 - as above
+        return _as_text(error)
     found.others = ()
     return found
+
+
+def _as_text(error: Exception) -> CheckpointError:
+    return CheckpointError(f"{type(error).__name__}: {shown(error, str)}")
 
 
 def _copied(error: ErrorT) -> ErrorT:
