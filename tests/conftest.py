@@ -94,7 +94,7 @@ def _without_leftovers() -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def _unguarded() -> Iterator[None]:
-    """Let nothing that is made for a whole module hang on what the last test left on."""
+    """Take the guard off behind each module: what is made at the begin of the next meets none."""
     yield
     _guard().deactivate()
 

@@ -72,8 +72,8 @@ async def run(directory: Path, rounds: int) -> dict[str, list[float]]:
     took: defaultdict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
         async with SessionService(directory / "ours") as ours:
-            again = listing(ours)
-            for name, listed in ((OURS, again), (AGAIN, again), (SQLITE, sqlite), (FLOOR, bare)):
+            own = listing(ours)
+            for name, listed in ((OURS, own), (AGAIN, own), (SQLITE, sqlite), (FLOOR, bare)):
                 begin = time.perf_counter()
                 count = await listed()
                 took[name].append((time.perf_counter() - begin) * 1e3)

@@ -99,9 +99,9 @@ class SessionDirectories:
         for found in opened:
             self._files.close_directory(found.directory)
 
-    def path_of(self, name: str) -> str:
-        """Return where the checkpoints of a session are."""
-        return self.root.join(name, names.CHECKPOINTS_DIRECTORY)
+    def path_of(self, name: str, *file: str) -> str:
+        """Return where the checkpoints of a session are, or a file of them."""
+        return self.root.join(name, names.CHECKPOINTS_DIRECTORY, *file)
 
     def signature(self, name: str) -> Signature:
         """Return the state of a session's directory."""

@@ -70,7 +70,7 @@ class Bodies:
 
     def path(self, session: str, name: str) -> str:
         """Return where a checkpoint's file is, or will be."""
-        return self.view.sessions.root.join(session, names.CHECKPOINTS_DIRECTORY, name)
+        return self.view.sessions.path_of(session, name)
 
     def text(self, session: str, name: str) -> bytes:
         """
