@@ -10,7 +10,7 @@ import pytest
 
 from aiocheckpoint import CheckpointData, open_store
 from tests.cli.conftest import Tool
-from tests.stores.locations import fake_bucket
+from tests.stores.locations import SERVERS, fake_bucket
 
 pytestmark = pytest.mark.blocking  # the driver of PostgreSQL looks for password files
 
@@ -20,7 +20,7 @@ _VERBS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(name="place", params=["directory", "bucket", "postgresql"])
+@pytest.fixture(name="place", params=["directory", *SERVERS])
 def _place(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:

@@ -58,7 +58,7 @@ _PLACES = [
     "memory",
     pytest.param("bucket", marks=pytest.mark.campaign),  # slow, and Ceph's gateway is the real one
     "ceph",
-    "postgresql",
+    pytest.param("postgresql", marks=pytest.mark.servers),
 ]
 
 

@@ -13,7 +13,7 @@ from aiocheckpoint.adapters.langgraph import ThreadRecord
 from aiocheckpoint.testing import MemoryStore
 from tests.stores import locations
 
-SERVERS = ("bucket", "ceph", "postgresql")
+SERVERS = (*locations.SERVERS, "ceph")
 
 
 class Place(NamedTuple):

@@ -14,6 +14,9 @@ import aiocheckpoint.stores.s3  # noqa: F401 - so that no test imports them on i
 from aiocheckpoint import CheckpointData, MissingStoreError, open_store
 from tests.stores.postgres.server import PostgresServer, reason_to_skip
 
+SERVERS = tuple(pytest.param(kind, marks=pytest.mark.servers) for kind in ("bucket", "postgresql"))
+"""The stores of servers, as parameters of tests."""
+
 _numbers = itertools.count()
 
 

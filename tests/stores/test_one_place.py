@@ -25,7 +25,7 @@ from aiocheckpoint.cli import main
 from aiocheckpoint.stores.postgres import PostgresStore
 from aiocheckpoint.stores.s3 import S3Store
 from aiocheckpoint.testing import MemoryStore
-from tests.stores.locations import fake_bucket
+from tests.stores.locations import SERVERS, fake_bucket
 from tests.stores.postgres.server import PostgresServer
 
 pytestmark = pytest.mark.blocking  # the driver of PostgreSQL looks for password files
@@ -87,6 +87,7 @@ class TestStores:
         ]
         await _require_one_place(names, [*others, MemoryStore(RawRecord)])
 
+    @pytest.mark.servers
     async def test_a_bucket(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Whatever the endpoint is called; another prefix is another place, also within it."""
         with fake_bucket(monkeypatch) as url:
@@ -106,6 +107,7 @@ class TestStores:
             ]
             await _require_one_place(names, [*others, MemoryStore(RawRecord)])
 
+    @pytest.mark.servers
     @pytest.mark.parametrize("part", ["sessions", "sessions/x", "blobs", "index", "owners/a/b"])
     async def test_a_part_of_a_bucket(self, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
         """What would be among the sessions of the other is refused, from there and to there."""
@@ -149,6 +151,7 @@ class TestStores:
         async with inner, around:
             await _refused(inner, around)
 
+    @pytest.mark.servers
     async def test_a_database(self, postgres_server: PostgresServer, tmp_path: Path) -> None:
         """By any user, socket, option or pool; another schema or database is another place."""
         schema, other_schema = (postgres_server.new_schema() for _ in range(2))
@@ -181,7 +184,7 @@ class TestStores:
         await pool.close()
 
 
-@pytest.fixture(name="names", params=["directory", "bucket", "postgresql"])
+@pytest.fixture(name="names", params=["directory", *SERVERS])
 def _names(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[list[str]]:

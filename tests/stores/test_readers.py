@@ -24,7 +24,7 @@ from aiocheckpoint import (
     open_store,
 )
 from aiocheckpoint.testing import MemoryStore
-from tests.stores.locations import fake_bucket
+from tests.stores.locations import SERVERS, fake_bucket
 
 pytestmark = pytest.mark.blocking  # the driver of PostgreSQL looks for password files
 
@@ -77,7 +77,7 @@ class Other(CheckpointRecord):
     name: str = ""
 
 
-@pytest.fixture(name="open_", params=["directory", "memory", "bucket", "postgresql"])
+@pytest.fixture(name="open_", params=["directory", "memory", *SERVERS])
 def _open(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Open]:

@@ -17,6 +17,8 @@ from tests.langgraph.promises import checkpoint, metadata
 from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.server import PostgresServer
 
+pytestmark = pytest.mark.servers
+
 _LEAVES = [bytes([n]) * 3000 for n in range(3)]
 _NODE = BlobNode([blob_digest(leaf) for leaf in _LEAVES])
 _BLOBS = {blob_digest(blob): blob for blob in (*_LEAVES, _NODE)}

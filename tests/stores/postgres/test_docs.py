@@ -20,6 +20,8 @@ from aiocheckpoint.stores.postgres.schema import VERSION
 from tests.stores.postgres.server import PostgresServer, programs
 from tests.test_docs import fenced
 
+pytestmark = pytest.mark.servers
+
 _PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "postgres.md"
 _URL = "postgresql://app@db.example.org/agents"
 

@@ -15,6 +15,8 @@ from aiocheckpoint import CheckpointData
 from aiocheckpoint.stores.postgres import PostgresStore
 from tests.stores.postgres.server import PostgresServer
 
+pytestmark = pytest.mark.servers
+
 _GUARD_SECONDS = 60
 
 

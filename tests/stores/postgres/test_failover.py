@@ -20,6 +20,8 @@ from aiocheckpoint.stores.postgres import PostgresStore
 from tests.stores.postgres.load import require_nothing_lost
 from tests.stores.postgres.server import PostgresServer, has_program
 
+pytestmark = pytest.mark.servers
+
 _TEXT = "".join(f"word {number} of a long message, " for number in range(100))
 
 

@@ -32,6 +32,8 @@ from tests.stores.postgres.load import require_nothing_lost
 from tests.stores.postgres.proxy import Proxy, nothing
 from tests.stores.postgres.server import PostgresServer
 
+pytestmark = pytest.mark.servers
+
 _MARK = b"to be cut here"
 
 

@@ -14,6 +14,8 @@ from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.damage import lose_pieces
 from tests.stores.postgres.server import PostgresServer
 
+pytestmark = pytest.mark.servers
+
 _SIZES = (300, 511, 512, 1_023, 1_024, 1_025, 65_791, 65_792, 70_000, 131_072, 131_073, 400_000)
 _FIRST_TIME = datetime(1, 1, 1, tzinfo=UTC)  # which the columns cannot hold
 

@@ -24,6 +24,8 @@ from aiocheckpoint.stores.postgres.schema import VERSION, schema_sql
 from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.server import PostgresServer
 
+pytestmark = pytest.mark.servers
+
 _LEAF = b"leaf" * 1000
 _NODE = BlobNode([blob_digest(_LEAF)])
 _BLOBS = {blob_digest(_LEAF): _LEAF, blob_digest(_NODE): _NODE}

@@ -13,6 +13,8 @@ from aiocheckpoint.testing.machine import StoreMachine
 from tests.some_cases import examples
 from tests.stores.postgres.server import PostgresServer
 
+pytestmark = pytest.mark.servers
+
 
 class PostgresMachine(StoreMachine):
     """The store, opened again amid the calls."""

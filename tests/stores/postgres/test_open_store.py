@@ -33,6 +33,8 @@ from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.server import PostgresServer
 from tests.stores.test_copying import copied_by_command, filled, raw, state
 
+pytestmark = pytest.mark.servers
+
 
 async def test_a_url_is_enough(server: PostgresServer) -> None:
     """Handles of one URL share, and the last one closes."""

@@ -21,6 +21,8 @@ from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.proxy import Proxy
 from tests.stores.postgres.server import PostgresServer
 
+pytestmark = pytest.mark.servers
+
 
 def _step(number: int) -> CheckpointData:
     return CheckpointData(session_id="s", checkpoint_id=str(number), iteration=number)

@@ -35,6 +35,8 @@ from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.damage import lose_pieces
 from tests.stores.postgres.server import PostgresServer
 
+pytestmark = pytest.mark.servers
+
 _NOISE = random.Random(5)
 _WORDS = [_NOISE.randbytes(_NOISE.randint(1, 5)).hex() for _ in range(20_000)]
 _MOST_PARTS = 16

@@ -23,6 +23,8 @@ from tests.servers import NOBODY, server_command
 from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.server import PostgresServer
 
+pytestmark = pytest.mark.servers
+
 _SERVER_CONNECTIONS = 3
 
 

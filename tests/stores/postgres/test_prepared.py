@@ -14,6 +14,8 @@ from aiocheckpoint.stores.postgres import PostgresStore
 from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.server import PostgresServer
 
+pytestmark = pytest.mark.servers
+
 _NAMED = "execute __asyncpg_stmt_"
 _ASKS_OF_TYPES = "typeinfo_tree"
 

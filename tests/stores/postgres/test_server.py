@@ -13,6 +13,8 @@ import pytest
 
 from tests.stores.postgres.server import PostgresServer
 
+pytestmark = pytest.mark.servers
+
 _REPOSITORY = Path(__file__).parents[3]
 _STARTS = """
 import pathlib, sys, time

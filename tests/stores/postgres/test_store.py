@@ -34,6 +34,8 @@ from tests.stores.postgres.conftest import MakeStore
 from tests.stores.postgres.damage import lose_pieces
 from tests.stores.postgres.server import PostgresServer
 
+pytestmark = pytest.mark.servers
+
 
 def _step(session_id: str, number: int, **fields: Any) -> CheckpointData:
     fields.setdefault("checkpoint_id", f"{number:04}")

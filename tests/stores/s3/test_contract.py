@@ -19,6 +19,7 @@ class TestS3(ServerContract):
         return fake
 
 
+@pytest.mark.servers
 class TestAnyOrder(ServerMachine.TestCase):  # type: ignore[misc, valid-type]
     """Any calls in any order are answered as the model does."""
 

@@ -22,7 +22,7 @@ from aiocheckpoint.testing import LargeValue, MemoryStore
 from tests.stores.s3.conftest import MakeStore
 from tests.stores.s3.fake_s3 import FakeS3
 
-pytestmark = pytest.mark.usefixtures("whole_probe")
+pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("whole_probe")]
 
 
 def _data(iteration: int = 0, **fields: object) -> CheckpointData:

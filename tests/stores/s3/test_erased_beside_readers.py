@@ -15,6 +15,8 @@ from aiocheckpoint.testing import LargeValue
 from tests.stores.s3.conftest import MakeStore
 from tests.stores.s3.fake_s3 import FakeS3
 
+pytestmark = pytest.mark.servers
+
 Store = S3Store[CheckpointData]
 _COMMIT = "sessions/s/{:012d}"
 

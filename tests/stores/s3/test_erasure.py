@@ -19,6 +19,8 @@ from aiocheckpoint.testing import LargeValue
 from tests.stores.s3.conftest import MakeStore
 from tests.stores.s3.fake_s3 import FakeS3
 
+pytestmark = pytest.mark.servers
+
 _PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "s3.md"
 _LONGER_THAN_SETTLED = timedelta(hours=2, minutes=1)
 

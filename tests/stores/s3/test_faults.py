@@ -24,7 +24,7 @@ from tests.clocks import HOUR_SECONDS, Clock
 from tests.stores.s3.conftest import MakeStore
 from tests.stores.s3.fake_s3 import FakeS3
 
-pytestmark = pytest.mark.usefixtures("whole_probe")
+pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("whole_probe")]
 
 Store = S3Store[CheckpointData]
 

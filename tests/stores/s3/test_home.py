@@ -18,6 +18,8 @@ from aiocheckpoint.stores.s3 import S3Store
 from tests.stores.s3.conftest import MakeStore
 from tests.stores.s3.fake_s3 import FakeS3
 
+pytestmark = pytest.mark.servers
+
 Store = S3Store[CheckpointData]
 
 

@@ -13,6 +13,8 @@ from aiocheckpoint.testing import LargeValue
 from tests.stores.s3.conftest import MakeStore
 from tests.stores.s3.fake_s3 import FakeS3, Stored
 
+pytestmark = pytest.mark.servers
+
 Store = S3Store[CheckpointData]
 
 

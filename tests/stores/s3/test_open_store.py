@@ -26,6 +26,8 @@ from tests.stores.s3.conftest import MakeStore
 from tests.stores.s3.fake_s3 import FakeS3
 from tests.stores.test_copying import copied_by_command, filled, raw, state
 
+pytestmark = pytest.mark.servers
+
 
 async def test_a_url_is_enough(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
     """Credentials and endpoint are the environment's; handles share, and the last one closes."""
