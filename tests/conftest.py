@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
 from aiocheckpoint._engine import applier
 from tests.clocks import Clock
-from tests.some_cases import leave_the_rest_to_the_campaign
+from tests.some_cases import leave_the_rest
 
 if TYPE_CHECKING:
     from tests.stores.postgres.server import PostgresServer
@@ -71,8 +71,8 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what only the campaign runs, before it is known what is not run."""
-    leave_the_rest_to_the_campaign(items)
+    """Mark what does not run by default, before it is known what is not run."""
+    leave_the_rest(items)
 
 
 def pytest_collection_finish() -> None:

@@ -23,6 +23,16 @@ def each_durability(request: pytest.FixtureRequest) -> dict[str, Any]:
     return options
 
 
+@pytest.fixture(
+    name="durability",
+    params=[DURABILITIES[0], pytest.param(SYNCED_FILES, id="file", marks=pytest.mark.long)],
+)
+def journal_by_default(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Return the options of each durability in turn, by default those of the journal alone."""
+    options: dict[str, Any] = request.param
+    return options
+
+
 @pytest.fixture(name="make_writer")
 def writers_of_each_durability(make_writer: MakeWriter, durability: dict[str, Any]) -> MakeWriter:
     """Make writers of each durability; for modules that take this name over."""

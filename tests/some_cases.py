@@ -1,4 +1,4 @@
-"""Which cases of a test that has many run by default; the campaign runs the others."""
+"""Which cases of a test that has many run by default; the CI or the campaign runs the others."""
 
 from __future__ import annotations
 
@@ -17,28 +17,40 @@ def examples(few: int, many: int) -> int:
     return many if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else few
 
 
-def leave_the_rest_to_the_campaign(items: Iterable[pytest.Item]) -> None:
+def leave_the_rest(items: Sequence[pytest.Item]) -> None:
     """
-    Let of each test with the mark `some` so many cases run by default as that says.
+    Let of each test with the mark `some` or `few` so many cases run as that says.
+
+    The campaign runs what `some` leaves. Of the others `few` lets so many run by default, and the
+    CI runs all.
 
     Without a number it is so many that each value of each parameter occurs. On a class it is so
     many of all of its tests.
     """
-    for (_, count), group in _groups(items).items():
+    _leave_the_rest(_without(items, "campaign"), "some", "campaign")
+    _leave_the_rest(_without(items, "campaign", "servers", "long"), "few", "long")
+
+
+def _without(items: Iterable[pytest.Item], *marks: str) -> list[pytest.Item]:
+    return [item for item in items if not any(map(item.get_closest_marker, marks))]
+
+
+def _leave_the_rest(items: Iterable[pytest.Item], slices: str, others: str) -> None:
+    """Let of each test with one mark so many cases run as that says; the others get another."""
+    for (_, count), group in _groups(items, slices).items():
         cases = _indices(group)
         chosen = spread(len(cases), count) if count else covering(cases)
         for number, item in enumerate(group):
             if number not in chosen:
-                item.add_marker(pytest.mark.campaign)
+                item.add_marker(others)
 
 
-def _groups(items: Iterable[pytest.Item]) -> dict[tuple[str, int], list[pytest.Item]]:
+def _groups(items: Iterable[pytest.Item], slices: str) -> dict[tuple[str, int], list[pytest.Item]]:
     groups: defaultdict[tuple[str, int], list[pytest.Item]] = defaultdict(list)
     for item in items:
-        for node, mark in item.iter_markers_with_node("some"):
-            if item.get_closest_marker("campaign") is None:
-                name = item.nodeid.partition("[")[0] if node is item else node.nodeid
-                groups[name, *mark.args or (0,)].append(item)
+        for node, mark in item.iter_markers_with_node(slices):
+            name = item.nodeid.partition("[")[0] if node is item else node.nodeid
+            groups[name, *mark.args or (0,)].append(item)
             break
     return groups
 

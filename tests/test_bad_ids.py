@@ -17,7 +17,7 @@ from aiocheckpoint import (
     InvalidIdError,
 )
 from tests.conftest import MakeWriter
-from tests.durabilities import SYNCED_FILES, each_durability, writers_of_each_durability
+from tests.durabilities import SYNCED_FILES, journal_by_default, writers_of_each_durability
 from tests.on_disk import on_disk, path_of
 from tests.trees import Tree, snapshot
 
@@ -93,7 +93,7 @@ INVALID_IDS: dict[str, Any] = {
 invalid_id = pytest.mark.parametrize("bad", INVALID_IDS.values(), ids=INVALID_IDS.keys())
 
 
-durability, make_writer = each_durability, writers_of_each_durability
+durability, make_writer = journal_by_default, writers_of_each_durability
 
 
 def step(session_id: str, checkpoint_id: str, **fields: Any) -> CheckpointData:
@@ -141,6 +141,7 @@ async def _canary(make_writer: MakeWriter, root: Path) -> AsyncIterator[Canary]:
     assert await canary.others() == set()
 
 
+@pytest.mark.few(20)
 class TestEachOddSessionId:
     """With the default durability."""
 
@@ -233,6 +234,7 @@ class TestAllOddSessionIds:
         assert await writer.check() == ()
 
 
+@pytest.mark.few(10)
 class TestEachOddCheckpointId:
     """With files that are synced on their own."""
 

@@ -61,6 +61,7 @@ def _outcome() -> Iterator[Outcome]:
 
 @pytest.mark.parametrize("question", [*QUESTIONS, "bounds"])
 @pytest.mark.some(6)
+@pytest.mark.long
 def test_each_question_is_answered_by_tables_and_by_the_same_rows_in_json(
     outcome: Outcome, question: str
 ) -> None:

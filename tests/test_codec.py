@@ -703,6 +703,7 @@ class TestOwnRecords:
             patch.setattr(documents, "PIECEWISE_BYTES", 8)
             _assert_identical(_GAME.decode(text, _PATH), record)
 
+    @pytest.mark.long
     def test_large_one_comes_back_typed(self) -> None:
         """So do those that are large enough to be decoded in pieces."""
         record = GameState(

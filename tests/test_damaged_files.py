@@ -34,7 +34,7 @@ from aiocheckpoint import (
     StorageError,
 )
 from tests.conftest import MakeWriter
-from tests.durabilities import each_durability, writers_of_each_durability
+from tests.durabilities import journal_by_default, writers_of_each_durability
 from tests.on_disk import on_disk, path_of
 from tests.trees import checkpoint_files, file_contents, session_directory, snapshot
 
@@ -43,7 +43,7 @@ Damage = Callable[[Path], None]
 RecordT = TypeVar("RecordT", bound=CheckpointRecord)
 
 
-durability, make_writer = each_durability, writers_of_each_durability
+durability, make_writer = journal_by_default, writers_of_each_durability
 
 
 def step(checkpoint_id: str, session_id: str = "s", **fields: Any) -> CheckpointData:
@@ -247,6 +247,7 @@ class TestEachDamage:
 
     @pytest.mark.parametrize("damage", CORRUPT.values(), ids=CORRUPT.keys())
     @pytest.mark.some(16)
+    @pytest.mark.few(8)
     async def test_is_told_skipped_and_quarantined(
         self, session: Damaged[CheckpointData], make_writer: MakeWriter, root: Path, damage: Damage
     ) -> None:

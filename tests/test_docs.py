@@ -329,8 +329,17 @@ GENERATED = {REFERENCE / name for name in ("adapters.md", "api.md", "errors.md")
 written = cache(pages)
 
 
+_LONG_PAGES = {"backups.md", "cli.md", "langgraph.md", "test-your-store.md", "upgrade.md"}
+
+
 @pytest.mark.parametrize(
-    "path", [p for p in PAGES if p not in GENERATED and runnable(p)], ids=relative
+    "path",
+    [
+        pytest.param(p, marks=[pytest.mark.long] if p.name in _LONG_PAGES else [])
+        for p in PAGES
+        if p not in GENERATED and runnable(p)
+    ],
+    ids=relative,
 )
 @pytest.mark.usefixtures("in_fresh_directory", "in_reach_of_a_bucket")
 @pytest.mark.blocking

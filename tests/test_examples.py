@@ -87,6 +87,7 @@ def test_own_record_continues_each_day(root: Path) -> None:
     ]
 
 
+@pytest.mark.long
 def test_orchestrator_goes_on_after_a_kill(root: Path) -> None:
     """A thousand sessions killed in mid-work are completed, none twice, a damaged one named."""
     killed_at("500 steps are safe", EXAMPLES / "orchestrator.py", root)

@@ -82,6 +82,7 @@ def test_a_failed_call_leaks_no_descriptor(tmp_path: Path, operation: str) -> No
 
 
 @pytest.mark.parametrize("at_a_time", [21, pytest.param(7, marks=pytest.mark.campaign)])
+@pytest.mark.long
 async def test_short_reads_and_writes_change_nothing(
     make_writer: MakeWriter, at_a_time: int
 ) -> None:

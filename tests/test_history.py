@@ -163,6 +163,7 @@ class TestModel:
 
 @settings(max_examples=6)
 @given(steps=_steps)
+@pytest.mark.long
 def test_versions_read_as_lists_on_disk(
     steps: list[tuple[str, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

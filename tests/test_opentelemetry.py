@@ -273,6 +273,7 @@ class TestDelegation:
         assert seen.spans() == ()
 
 
+@pytest.mark.few(40)
 class TestInstrumentedStore(CheckpointStoreContract):
     """It keeps all promises of a store."""
 

@@ -16,7 +16,7 @@ import pytest
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, CheckpointRecord, StorageError
 from aiocheckpoint._format.log import Control, parse_control
 from tests.conftest import MakeWriter
-from tests.durabilities import SYNCED_FILES, each_durability, writers_of_each_durability
+from tests.durabilities import SYNCED_FILES, journal_by_default, writers_of_each_durability
 from tests.faults import Call, Fault, FaultyFiles
 from tests.on_disk import on_disk, path_of
 from tests.trees import checkpoint_files, session_directory, snapshot
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("no_flushing")
 Writer = AsyncCheckpointWriter[CheckpointData]
 
 
-durability, make_writer = each_durability, writers_of_each_durability
+durability, make_writer = journal_by_default, writers_of_each_durability
 
 
 def step(iteration: int, **fields: Any) -> CheckpointData:

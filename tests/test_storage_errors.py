@@ -28,7 +28,7 @@ from aiocheckpoint import (
 )
 from aiocheckpoint._disk.files import LocalFiles
 from tests.conftest import MakeWriter
-from tests.durabilities import SYNCED_FILES, each_durability, writers_of_each_durability
+from tests.durabilities import SYNCED_FILES, journal_by_default, writers_of_each_durability
 from tests.faults import Fault, FaultyFiles, RefusingFiles
 from tests.on_disk import on_disk
 from tests.test_damaged_files import unprivileged
@@ -48,7 +48,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 pytestmark = pytest.mark.timeout(300, method="thread")
 
 
-durability, make_writer = each_durability, writers_of_each_durability
+durability, make_writer = journal_by_default, writers_of_each_durability
 
 
 def step(iteration: int, session_id: str = "s", **fields: Any) -> CheckpointData:
@@ -279,6 +279,7 @@ def temporary_files(root: Path) -> list[Path]:
 class TestEachCallOfAChangeFails:
     @scenario
     @pytest.mark.some
+    @pytest.mark.few(2)
     async def test_once(
         self,
         tmp_path: Path,
@@ -297,6 +298,7 @@ class TestEachCallOfAChangeFails:
 
     @scenario
     @pytest.mark.some
+    @pytest.mark.few(2)
     async def test_once_after_its_effect(
         self, tmp_path: Path, durability: dict[str, Any], name: str
     ) -> None:
@@ -310,6 +312,7 @@ class TestEachCallOfAChangeFails:
 
     @scenario
     @pytest.mark.some
+    @pytest.mark.few(2)
     async def test_for_ever(self, tmp_path: Path, durability: dict[str, Any], name: str) -> None:
         """A disk that fails from some call on is a named error; once healed, all goes on."""
         lab = Lab(tmp_path, durability)
@@ -321,6 +324,7 @@ class TestEachCallOfAChangeFails:
 
     @scenario
     @pytest.mark.some
+    @pytest.mark.few(2)
     async def test_once_in_the_first_call(
         self, tmp_path: Path, durability: dict[str, Any], name: str
     ) -> None:
@@ -424,6 +428,7 @@ class TestEachCallOfAReadFails:
 class TestRecoverFails:
     @pytest.mark.parametrize("after_effect", [False, True], ids=["before", "after"])
     @pytest.mark.some
+    @pytest.mark.few(1)
     async def test_loses_nothing_and_can_be_repeated(
         self, tmp_path: Path, durability: dict[str, Any], *, after_effect: bool
     ) -> None:

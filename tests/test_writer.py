@@ -45,7 +45,7 @@ from aiocheckpoint import (
 from aiocheckpoint.testing import MemoryStore
 from tests.children import run_in_child
 from tests.conftest import MakeWriter
-from tests.durabilities import each_durability, writers_of_each_durability
+from tests.durabilities import DURABILITIES, journal_by_default, writers_of_each_durability
 from tests.faults import Fault, FaultyFiles, Hold
 from tests.on_disk import on_disk, path_of
 from tests.test_damaged_files import document, sealed
@@ -55,7 +55,8 @@ Writer = AsyncCheckpointWriter[CheckpointData]
 Method = Callable[[Writer], Awaitable[object]]
 
 
-durability, make_writer = each_durability, writers_of_each_durability
+durability, make_writer = journal_by_default, writers_of_each_durability
+in_each_durability = pytest.mark.parametrize("durability", DURABILITIES, indirect=True)
 
 
 def step(iteration: int, **fields: Any) -> CheckpointData:
@@ -150,6 +151,7 @@ class TestConstructing:
         assert refused.value.name == name
         assert refused.value.value is value
 
+    @in_each_durability
     async def test_argument_that_makes_no_sense_is_named(self, writer: Writer) -> None:
         """A str where a list of them is meant, or no str at all, is refused and changes nothing."""
         await writer.save(step(1, checkpoint_id="x"))
@@ -1421,6 +1423,7 @@ FORK = """
 
 
 class TestRead:
+    @in_each_durability
     async def test_context_of_the_caller(self, writer: Writer) -> None:
         """What is given to `read` sees the context variables of whoever called it."""
         trace = contextvars.ContextVar("trace", default="lost")
@@ -1526,6 +1529,7 @@ class TestPermissions:
         "umask",
         [0o000, 0o022, 0o077, 0o177],
     )
+    @in_each_durability
     async def test_for_the_owner_alone(
         self, make_writer: MakeWriter, root: Path, umask: int, set_umask: Callable[[int], None]
     ) -> None:

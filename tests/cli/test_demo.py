@@ -121,6 +121,7 @@ class TestNothingIsLost:
         harmless = {"leftover", "stale-pointer"}
         assert {finding["kind"] for finding in verified.json["findings"]} <= harmless
 
+    @pytest.mark.long
     def test_each_kill_that_catches_saves_says_so(
         self, tool: Tool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -161,6 +162,7 @@ class TestTheOracle:
         ],
     )
     @pytest.mark.some(3)
+    @pytest.mark.few(1)
     def test_catches_a_broken_process(
         self, tool: Tool, root: Path, monkeypatch: pytest.MonkeyPatch, fault: str
     ) -> None:
@@ -264,6 +266,7 @@ class TestWhatItIsComparedWith:
         await oracle.check(tmp_path)
         assert (oracle.verified, oracle.lost, oracle.torn) == (3, 3, 1)
 
+    @pytest.mark.long
     def test_stands_beside_ours(self, shown: Demo) -> None:
         """A row for each says what was killed, lost and torn, and what a kill cannot show."""
         rows = [line.split() for line in shown.output.splitlines()]
@@ -366,6 +369,7 @@ class TestTheScreen:
         assert all(len(row) <= 80 for row in rows)
 
     @pytest.mark.parametrize("plain", [False, True], ids=["color", "NO_COLOR"])
+    @pytest.mark.few(1)
     def test_a_terminal_sees_it_live(self, root: Path, plain: bool) -> None:
         """On a terminal progress is drawn in place; NO_COLOR takes the colours alone away."""
         environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}

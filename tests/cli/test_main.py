@@ -255,6 +255,7 @@ class TestFrame:
         assert "cannot print: No space left on device; what else was to be done" in done.stderr
 
     @pytest.mark.parametrize(("session", "status"), [("s", 0), ("missing", 2)])
+    @pytest.mark.few(1)
     def test_closed_errors_leave_the_status(self, root: Path, session: str, status: int) -> None:
         """Where standard error was closed before the start, the exit status tells all the same."""
         saved(root, CheckpointData(session_id="s"))
@@ -268,6 +269,7 @@ class TestFrame:
         assert bool(done.stdout) is (status == 0)
 
     @pytest.mark.parametrize("into", [">&-", "<&- >&- 2>errors", ">/dev/full"])
+    @pytest.mark.few(1)
     def test_output_that_nobody_can_have_had_is_no_success(
         self, store: Path, tmp_path: Path, into: str
     ) -> None:

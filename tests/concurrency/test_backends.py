@@ -16,6 +16,7 @@ each_promise = pytest.mark.parametrize("scenario", CORE, ids=lambda scenario: sc
 @pytest.mark.parametrize("run", BACKENDS)
 @each_promise
 @pytest.mark.some
+@pytest.mark.few(5)
 def test_core_promise_holds(run: Run, scenario: Scenario, default_site: Site) -> None:
     """Each promise of `scenarios.CORE` holds under asyncio, uvloop and anyio."""
     run(partial(scenario, default_site))
@@ -24,6 +25,7 @@ def test_core_promise_holds(run: Run, scenario: Scenario, default_site: Site) ->
 @pytest.mark.parametrize("site", ["none", "file"], indirect=True)
 @each_promise
 @pytest.mark.some
+@pytest.mark.few(5)
 def test_core_promise_holds_with_each_durability(scenario: Scenario, site: Site) -> None:
     """Each of them holds whenever a call returns."""
     run_asyncio(partial(scenario, site))

@@ -265,6 +265,7 @@ def test_handler_of_a_signal_saves_at_any_call(saved: Path, portal: Portal) -> N
 
 @pytest.mark.parametrize("step", ["save", "replace", "flush", "delete", "erase"])
 @pytest.mark.some(2)
+@pytest.mark.few(1)
 def test_others_commit_at_any_call(step: str, saved: Path, portal: Portal) -> None:
     """
     A first read beside others returns what there was before or after what they did, whole.

@@ -43,6 +43,7 @@ each_way = pytest.mark.parametrize(
 @pytest.mark.parametrize(("kind", "change"), _pairs(_FULL_SLICE, [_SAVE]))
 @each_way
 @pytest.mark.some
+@pytest.mark.few(6)
 async def test_cancelled_amid_its_work(
     change: Change, kind: Kind, default_site: Site, every: bool
 ) -> None:
@@ -53,6 +54,7 @@ async def test_cancelled_amid_its_work(
 @pytest.mark.parametrize(("kind", "change"), _pairs([cancellations.native], []))
 @pytest.mark.parametrize("site", ["file"], indirect=True)
 @each_way
+@pytest.mark.few(2)
 async def test_cancelled_while_it_waits_for_files(
     change: Change, kind: Kind, site: Site, every: bool
 ) -> None:
@@ -62,6 +64,7 @@ async def test_cancelled_while_it_waits_for_files(
 
 @pytest.mark.parametrize(("kind", "change"), _pairs(_FULL_SLICE, [_SAVE]))
 @pytest.mark.some
+@pytest.mark.few(6)
 async def test_cancelled_after_any_number_of_turns(
     change: Change, kind: Kind, default_site: Site
 ) -> None:
@@ -72,6 +75,7 @@ async def test_cancelled_after_any_number_of_turns(
 @each_backend
 @each_kind(*NATIVE_KINDS)
 @pytest.mark.some
+@pytest.mark.few(6)
 def test_cancellation_is_reported(run: Run, kind: Kind, default_site: Site) -> None:
     """A call that asyncio cancelled amid its work raises `CancelledError` when that has ended."""
     run(partial(scenarios.cancelled_call_raises_at_its_end, default_site, kind))
@@ -80,6 +84,7 @@ def test_cancellation_is_reported(run: Run, kind: Kind, default_site: Site) -> N
 @each_backend
 @each_kind()
 @pytest.mark.some
+@pytest.mark.few(6)
 def test_error_is_the_cause(run: Run, kind: Kind, default_site: Site) -> None:
     """The error of a cancelled call's work is the cancellation's cause."""
     run(partial(scenarios.error_travels_with_the_cancellation, default_site, kind))
@@ -88,6 +93,7 @@ def test_error_is_the_cause(run: Run, kind: Kind, default_site: Site) -> None:
 @each_backend
 @each_kind()
 @pytest.mark.some
+@pytest.mark.few(6)
 def test_nothing_spins(run: Run, kind: Kind, default_site: Site) -> None:
     """A cancelled call is resumed a few times at most, however long its work is held."""
     run(partial(scenarios.cancelled_call_does_not_spin, default_site, kind))
@@ -102,6 +108,7 @@ def test_loop_sleeps(kind: Kind, default_site: Site) -> None:
 @each_backend
 @each_kind()
 @pytest.mark.some
+@pytest.mark.few(6)
 def test_queued_call_is_withdrawn(run: Run, kind: Kind, default_site: Site) -> None:
     """A call cancelled before its work has begun ends at once and leaves nothing."""
     run(partial(scenarios.queued_call_is_withdrawn, default_site, kind))
@@ -115,6 +122,7 @@ async def test_call_that_waits_for_the_lock_is_withdrawn(kind: Kind, default_sit
 
 @each_kind()
 @pytest.mark.parametrize("site", ["file"], indirect=True)
+@pytest.mark.few(5)
 async def test_files_are_left_to_others(kind: Kind, site: Site) -> None:
     """A call cancelled when its change is durable ends at once; its file is written later."""
     await scenarios.files_are_left_to_others(site, kind)

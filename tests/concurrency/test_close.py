@@ -55,6 +55,7 @@ async def test_cancelled_close_flushes(kind: Kind, root: Path) -> None:
     await scenarios.cancelled_close_can_be_repeated(Site(root, durability="journal"), kind)
 
 
+@pytest.mark.few(1)
 def test_reads_in_flight(site: Site) -> None:
     """Reads called before `aclose` return as usual, and leave no file open."""
     main = partial(scenarios.close_with_reads_in_flight, site)

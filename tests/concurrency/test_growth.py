@@ -114,6 +114,7 @@ async def assert_sessions_leave_no_trace(
         pytest.param(10_000, 1_024, True, marks=[pytest.mark.campaign, _LONG]),
     ],
 )
+@pytest.mark.few(1)
 async def test_sessions_leave_no_trace(
     sessions: int, remembered: int, measures_memory: bool, default_site: Site
 ) -> None:
@@ -125,6 +126,7 @@ async def test_sessions_leave_no_trace(
 
 
 @pytest.mark.parametrize("saves", [300, pytest.param(20_000, marks=[pytest.mark.campaign, _LONG])])
+@pytest.mark.long
 async def test_saves_of_a_bounded_session_leave_no_trace(saves: int, default_site: Site) -> None:
     """A session that keeps its newest checkpoints only costs the same for ever."""
     tracemalloc.start()

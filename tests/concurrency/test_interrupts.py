@@ -78,6 +78,7 @@ _CAMPAIGN = [pytest.mark.campaign, pytest.mark.timeout(900)]
     ],
     indirect=["site"],
 )
+@pytest.mark.few(1)
 def test_interrupted_process(
     options: tuple[str, ...], times: int, rounds: int, root: Path, site: Site
 ) -> None:

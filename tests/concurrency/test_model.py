@@ -75,6 +75,7 @@ async def _compare(root: Path, seed: int, calls: int) -> None:
             group.create_task(_Caller(writer, f"s{number}", dice).run(calls))
 
 
+@pytest.mark.long
 async def test_each_list_is_right(root: Path) -> None:
     """Nothing acknowledged is missing from a list, twice in it or out of order, at any moment."""
     for seed in range(2):

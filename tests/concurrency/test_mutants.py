@@ -429,6 +429,7 @@ def _id(mutant: Mutant) -> str:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=_id)
 @pytest.mark.some(12)
+@pytest.mark.few(6)
 def test_mutant_is_caught(mutant: Mutant, root: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A library that is broken this way does not pass the scenario."""
     for module in (scenarios, test_contention, test_pressure):

@@ -38,6 +38,7 @@ _CAMPAIGN = [pytest.mark.campaign, pytest.mark.timeout(2 * _RUN_SECONDS)]
     ],
     indirect=["site"],
 )
+@pytest.mark.long
 def test_processes_on_one_directory(plan: Plan, site: Site, root: Path, tmp_path: Path) -> None:
     """With many tasks in several processes nothing is lost, torn, out of order or left over."""
     board_path = tmp_path / "board"

@@ -138,6 +138,7 @@ each_number = pytest.mark.parametrize(
 
 
 @each_number
+@pytest.mark.few(1)
 async def test_random_cancellation(cancellations: int, site: Site) -> None:
     """Cancelled at any time, by any means, a save is whole or not there, and the next one works."""
     tally = await _bombard(site, cancellations)
@@ -145,6 +146,7 @@ async def test_random_cancellation(cancellations: int, site: Site) -> None:
 
 
 @each_number
+@pytest.mark.long
 def test_random_cancellation_on_uvloop(cancellations: int, default_site: Site) -> None:
     """The same on uvloop, whose timers and wake-ups come in another order."""
 

@@ -101,6 +101,7 @@ class TestWriter(_EachPart):
 
 @pytest.mark.some(80)
 @pytest.mark.parametrize("durability", ["file", "none"])
+@pytest.mark.few(20)
 class TestWriterOfOtherDurability(_EachPart):
     """The same, of which the order of writing and syncing alone is another."""
 

@@ -1622,6 +1622,7 @@ async def test_the_contract_notices_a_broken_store(
 
 @pytest.mark.blocking
 @pytest.mark.parametrize("broken", [KeepsPlace, Globs, CommitsInSpiteOfErrors, SortsAnew])
+@pytest.mark.few(2)
 def test_the_machine_notices_a_broken_store(broken: type[MemoryStore[CheckpointData]]) -> None:
     """Any calls in any order find what is wrong with a store."""
 

@@ -49,6 +49,7 @@ def test_a_directory_answers_as_memory_does(script: Script, max_checkpoints: int
         broken.CollectsAtOnce,
     ],
 )
+@pytest.mark.few(2)
 def test_scripts_notice_a_broken_store(kind: Callable[..., MemoryStore[Any]]) -> None:
     """A store with one fault answers some script otherwise."""
 

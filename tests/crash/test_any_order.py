@@ -239,6 +239,7 @@ def _run(max_examples: int, steps: int, phases: Collection[Phase] = tuple(Phase)
     run(AnyOrder, settings=bounds)
 
 
+@pytest.mark.long
 def test_some_orders(record_property: Callable[[str, object], None]) -> None:
     """Whatever is called in whatever order, and wherever it crashes, the model is right."""
     before = AnyOrder.calls

@@ -251,6 +251,7 @@ async def examine_all(
 
 @pytest.mark.parametrize("name", SEQUENCES)
 @pytest.mark.some(5)
+@pytest.mark.few(2)
 async def test_killed_at_every_system_call(
     name: str, record_property: Callable[[str, object], None]
 ) -> None:

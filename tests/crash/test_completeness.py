@@ -52,6 +52,7 @@ def _both(directory: Path, task: Task) -> tuple[list[Effect], list[Effect]]:
 
 @pytest.mark.usefixtures("_strace")
 @pytest.mark.parametrize("durability", ["journal", "file"])
+@pytest.mark.few(1)
 def test_nothing_but_what_is_recorded_touches_the_root(
     tmp_path: Path, durability: Durability, record_property: Callable[[str, object], None]
 ) -> None:
@@ -63,6 +64,7 @@ def test_nothing_but_what_is_recorded_touches_the_root(
 
 
 @pytest.mark.usefixtures("_strace")
+@pytest.mark.long
 def test_a_sync_of_the_whole_disk_is_recorded_too(tmp_path: Path) -> None:
     """So is the one call that flushes many files."""
     many = ("save-existing",) * 40
@@ -74,6 +76,7 @@ def test_a_sync_of_the_whole_disk_is_recorded_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_strace")
+@pytest.mark.long
 async def test_recovery_is_recorded_too(tmp_path: Path) -> None:
     """So is every call with which a root is put in order after a crash."""
     recording = await record(("save-existing", "flush", "save-existing", "delete"), {})
@@ -86,6 +89,7 @@ async def test_recovery_is_recorded_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_strace")
+@pytest.mark.long
 def test_a_call_past_the_recorder_is_seen(tmp_path: Path) -> None:
     """A directory made behind the recorder's back shows as the one difference."""
     recorded, seen = _both(tmp_path, Task(Tree(), "journal", ("save-new",), leak=True))

@@ -67,6 +67,7 @@ async def _examined(
 @_slices
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("durability", DURABILITIES)
+@pytest.mark.few(1)
 async def test_one_call(
     durability: str, base: str, record_property: RecordProperty, part: dict[str, Any]
 ) -> None:
@@ -162,6 +163,7 @@ async def test_changes_beside_a_flush(
 
 @_slices
 @pytest.mark.parametrize("durability", DURABILITIES)
+@pytest.mark.few(1)
 async def test_segments_that_are_used_again(
     durability: str, record_property: RecordProperty, part: dict[str, Any]
 ) -> None:
@@ -184,6 +186,7 @@ async def test_segments_that_are_used_again(
 
 
 class TestSecondCrash:
+    @pytest.mark.long
     async def test_recovery_can_be_cut_off(self, record_property: RecordProperty) -> None:
         """A crash during the recovery from a crash changes nothing of what is seen."""
         tally = await _examined(
@@ -229,6 +232,7 @@ class TestSecondCrash:
         assert mended.size > 100
 
 
+@pytest.mark.few(2)
 class TestDeletesStay:
     async def test_a_deleted_checkpoint_does_not_return_as_it_was_before_it_was_replaced(
         self,

@@ -272,6 +272,7 @@ async def _fail_each(
 @pytest.mark.parametrize("kind", CALLS)
 @pytest.mark.parametrize("durability", DURABILITIES)
 @pytest.mark.some
+@pytest.mark.few(1)
 async def test_some_failing_operations(
     kind: str, durability: str, record_property: Callable[[str, object], None]
 ) -> None:
@@ -286,6 +287,7 @@ async def test_some_failing_operations(
     record_property("examined", examined)
 
 
+@pytest.mark.long
 async def test_it_sees_a_failed_save_that_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Were a segment used on after a write that failed, the refused save would come back."""
     monkeypatch.setattr(Appender, "_break", lambda self, error: None)

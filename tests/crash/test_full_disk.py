@@ -58,6 +58,7 @@ def _checkpoint(number: int, size_bytes: int = 1000) -> CheckpointData:
 
 
 @pytest.mark.parametrize("durability", ["journal", "file", "none"])
+@pytest.mark.few(2)
 async def test_saves_that_do_not_fit(disk: Path, durability: Durability) -> None:
     """The error names a path, all else loads and can be deleted, and room is all that lacks."""
     async with _opened(disk, durability) as writer:
@@ -105,6 +106,7 @@ async def test_a_restart_while_the_disk_is_full(disk: Path) -> None:
     await _assert_reopened(disk, [9000, *expected])
 
 
+@pytest.mark.few(1)
 async def test_a_journal_that_cannot_be_extended(disk: Path) -> None:
     """A save for which the journal has no room fails; it is usable again once there is some."""
     async with _opened(disk) as writer:
@@ -122,6 +124,7 @@ async def test_a_journal_that_cannot_be_extended(disk: Path) -> None:
     await _assert_reopened(disk, [3, 1])
 
 
+@pytest.mark.few(1)
 async def test_a_disk_that_is_full_after_a_crash(
     disk: Path, victim: subprocess.Popen[bytes]
 ) -> None:

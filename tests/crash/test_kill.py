@@ -25,6 +25,7 @@ def _die_anywhere(machine: Machine, dice: random.Random) -> None:
     machine.live(visit=dice.randint(1, _MOST_CALLS))
 
 
+@pytest.mark.long
 async def test_killed_at_every_failpoint(
     victim: subprocess.Popen[bytes],
     root: Path,
@@ -61,6 +62,7 @@ async def test_killed_at_random(
 
 
 @pytest.mark.parametrize("durability", ["journal", "file"])
+@pytest.mark.few(1)
 async def test_killed_with_positions_of_before_a_crash(
     victim: subprocess.Popen[bytes],
     root: Path,

@@ -31,6 +31,7 @@ async def _violation(mutant: Mutant) -> str:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 @pytest.mark.some(10)
+@pytest.mark.few(5)
 async def test_a_mutant_is_caught(
     mutant: Mutant, record_property: Callable[[str, object], None]
 ) -> None:

@@ -42,6 +42,7 @@ async def _cut(
 
 
 @pytest.mark.parametrize("durability", ["journal", "file"])
+@pytest.mark.few(1)
 async def test_power_cut(
     victim: subprocess.Popen[bytes],
     disk_directory: Path,

@@ -71,6 +71,7 @@ async def _examine_kills(
 
 @each_in_some
 @pytest.mark.some
+@pytest.mark.few(1)
 async def test_both_are_cut_off(
     plan: str, durability: str, slot_bytes: int, record_property: RecordProperty
 ) -> None:
@@ -84,6 +85,7 @@ async def test_both_are_cut_off(
 
 @each_in_some
 @pytest.mark.some
+@pytest.mark.few(1)
 async def test_one_is_killed(
     plan: str, durability: str, slot_bytes: int, record_property: RecordProperty
 ) -> None:

@@ -75,6 +75,7 @@ async def _noticed(site: Site) -> str:
 
 @pytest.mark.parametrize("name", [name for name in SCENARIOS if name not in SLOW])
 @pytest.mark.some(14)
+@pytest.mark.few(4)
 async def test_a_scenario_keeps_the_promises(name: str) -> None:
     """With every sync in its place no crash breaks a promise; of many states one slice is seen."""
     every = _SOUND_SLICES if name in MANY_STATES else 1
@@ -92,6 +93,7 @@ async def test_a_scenario_keeps_the_promises_in_every_state(name: str) -> None:
 
 @pytest.mark.parametrize("site", [s for s in sites() if str(s) not in OF_NO_EFFECT], ids=str)
 @pytest.mark.some(13)
+@pytest.mark.few(4)
 async def test_a_sync_left_out_is_seen(
     site: Site, record_property: Callable[[str, object], None]
 ) -> None:

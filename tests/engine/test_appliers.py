@@ -106,6 +106,7 @@ def test_killed_at_each_operation(disk: Disk, every: int) -> None:
     assert _deaths(disk, lambda scene, _: scene.finish(scene.two), every) > 60 // every
 
 
+@pytest.mark.long
 def test_killed_and_the_next_one_too(disk: Disk) -> None:
     """It holds when the one that takes over is killed as well."""
 
@@ -235,6 +236,7 @@ def _share_what_is_applied(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Applier, "_apply", apply_and_share)
 
 
+@pytest.mark.long
 def test_mutant_is_noticed(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who trusts a shared position of what is applied, after a crash, loses it."""
     _share_what_is_applied(monkeypatch)

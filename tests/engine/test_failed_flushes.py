@@ -159,6 +159,7 @@ def _few(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> int
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.some
+@pytest.mark.few(1)
 def test_a_sync_fails(disk: Disk, few: int, case: Case) -> None:
     """All that was acknowledged is in intact files after a cut, though the flush said OK."""
     assert _survives(disk, case) > 1

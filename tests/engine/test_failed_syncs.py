@@ -148,6 +148,7 @@ def _survives(
     [(True, False), (False, False), (False, True)],
     ids=["open before", "opened later", "from nothing"],
 )
+@pytest.mark.few(1)
 def test_short_histories(disk: Disk, longest: int, *, is_early: bool, is_empty: bool) -> None:
     """What three processes promise is kept, whatever of the failed writes came to the disk."""
     for length in range(1, longest + 1):
@@ -157,6 +158,7 @@ def test_short_histories(disk: Disk, longest: int, *, is_early: bool, is_empty: 
 
 @pytest.mark.parametrize("is_early", [True, False], ids=["open before", "opened later"])
 @pytest.mark.some(1)
+@pytest.mark.long
 def test_more_fates(disk: Disk, *, is_early: bool) -> None:
     """It holds where each sync of a commit fails, and where pages are lost while nobody looks."""
     found = histories(2, ALL_FATES)
@@ -177,6 +179,7 @@ def test_more_fates_for_longer(disk: Disk, *, is_early: bool, is_empty: bool) ->
 @pytest.mark.parametrize(
     "every", [97, pytest.param(1, marks=pytest.mark.campaign)], ids=["some", "all"]
 )
+@pytest.mark.long
 def test_histories_of_four(disk: Disk, every: int) -> None:
     """It holds for all histories of four commits."""
     found = itertools.islice(histories(4), 0, None, every)

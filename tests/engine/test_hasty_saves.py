@@ -101,6 +101,7 @@ def _intact(process: Process) -> None:
 @pytest.mark.parametrize("applier", ["one", "hasty", "third"])
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @pytest.mark.some
+@pytest.mark.few(2)
 def test_a_cut_at_each_operation(
     disk: Disk, way: Way, applier: str, every: int, *, is_flushed: bool
 ) -> None:

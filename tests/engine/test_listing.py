@@ -231,6 +231,7 @@ def _is_there_once(
 
 @pytest.mark.blocking
 @pytest.mark.parametrize("work", _READS)
+@pytest.mark.few(1)
 def test_at_each_moment(disk: Disk, work: Callable[[Scene], None]) -> None:
     """Whenever another replaces it, it is there once for who reads, and nothing is raised."""
     _is_there_once(disk, work, [_apply], step=_STEP)
@@ -238,6 +239,7 @@ def test_at_each_moment(disk: Disk, work: Callable[[Scene], None]) -> None:
 
 @pytest.mark.blocking
 @pytest.mark.parametrize("work", [_load, _list, _replace])
+@pytest.mark.few(1)
 def test_while_segments_are_dropped(disk: Disk, work: Callable[[Scene], None]) -> None:
     """It holds when what the journal held is dropped meanwhile."""
     _is_there_once(disk, work, [_drop_segments], step=2 * _STEP)
@@ -253,6 +255,7 @@ def test_each_act_at_each_moment(disk: Disk, work: Callable[[Scene], None]) -> N
 
 @pytest.mark.blocking
 @pytest.mark.parametrize("work", _READS)
+@pytest.mark.few(1)
 def test_all_the_time(disk: Disk, work: Callable[[Scene], None]) -> None:
     """It holds while it is replaced again and again, and what the journal held is dropped."""
     often = _scenes(disk, work, [_each(17)], (_commit, _apply, _replace_twice))
@@ -308,6 +311,7 @@ async def _replace_for_ever(
     return 0
 
 
+@pytest.mark.long
 async def test_many(make_writer: MakeWriter, root: Path) -> None:
     """Among 1,500 checkpoints the one that is replaced all the time is there once, for others."""
     one, two = make_writer(max_journal_bytes=1 << 20), make_writer()

@@ -102,6 +102,7 @@ def test_commits(disk: Disk, every: int) -> None:
     history.moments.check(_all, every=every)
 
 
+@pytest.mark.long
 def test_with_flushes(disk: Disk) -> None:
     """It holds while slots of the log are given free, erased and used again."""
     history = History(disk)

@@ -154,6 +154,7 @@ def test_a_sync_fails(disk: Disk, every: int) -> None:
 
 
 @_some
+@pytest.mark.long
 def test_a_sync_fails_and_then_a_kill(disk: Disk, every: int) -> None:
     """It holds when the process is killed at any step of what follows the failure."""
     deaths = 0
@@ -181,6 +182,7 @@ def _commits(process: Process) -> Iterator[tuple[str, int]]:
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
 @pytest.mark.parametrize("has_effect", [False, True], ids=["refused", "done all the same"])
 @_some
+@pytest.mark.few(2)
 def test_each_operation_fails(disk: Disk, number: int, every: int, *, has_effect: bool) -> None:
     """Whichever call of a commit fails, a save that was refused does not come back."""
     first = 1 + (number + has_effect) % every

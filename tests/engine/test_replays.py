@@ -179,6 +179,7 @@ def test_replayed(disk: Disk, story: Callable[[Disk, Process], Seen]) -> None:
 )
 @pytest.mark.parametrize("story", _STORIES)
 @pytest.mark.some
+@pytest.mark.few(2)
 def test_replayed_and_killed(
     disk: Disk, story: Callable[[Disk, Process], Seen], every: int
 ) -> None:

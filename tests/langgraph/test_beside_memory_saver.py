@@ -34,6 +34,7 @@ def test_runs_end_as_in_memory(script: Script) -> None:
 
 @settings(max_examples=examples(6, 15))
 @given(script=scripts(pruning=True, delta_channels=2))
+@pytest.mark.long
 def test_what_pruning_leaves_is_as_in_memory(script: Script) -> None:
     """Checkpoints that stay have the same states, and runs from them take up the same."""
     asyncio.run(compare(script, places.memory()))

@@ -169,6 +169,7 @@ def _logical_time() -> Iterator[None]:
 
 @each_mutant
 @pytest.mark.some(3)
+@pytest.mark.few(1)
 def test_mutant_is_noticed(
     mutate: Callable[[Patch], None], script: Script, monkeypatch: Patch
 ) -> None:

@@ -174,6 +174,7 @@ class _Busy(MemoryStore[ThreadRecord]):
 
 
 @pytest.mark.parametrize("reads", range(1, 14, 2))
+@pytest.mark.few(2)
 async def test_who_reads_while_others_prune_reads_the_whole(reads: int) -> None:
     """Ancestors that are kept apart in the middle of a read are found all the same."""
     store = _Busy()
@@ -200,6 +201,7 @@ async def test_others_go_on_after_pruning(make: MakeSaver) -> None:
     assert state.values["notes"] == [f"note {turn}" for turn in range(20)]
 
 
+@pytest.mark.long
 async def test_what_tasks_stored_goes_with_what_they_followed(make: MakeSaver) -> None:
     """A namespace of a task goes when the checkpoint that it followed stays only for others."""
     for keep_last in (None, 3):
@@ -303,6 +305,7 @@ async def test_a_thread_may_begin_behind_what_is_not_there(make: MakeSaver) -> N
 
 
 @pytest.mark.parametrize("keep_last", [1, 2, 20])
+@pytest.mark.few(1)
 async def test_a_graph_without_a_channel_leaves_nothing_that_cannot_be_read(
     make: MakeSaver, keep_last: int
 ) -> None:

@@ -112,6 +112,7 @@ async def test_what_the_next_run_reads_stays(make: MakeSaver) -> None:
 
 
 @pytest.mark.parametrize("is_pruned_at_once", [False, True])
+@pytest.mark.few(1)
 async def test_what_a_run_from_an_older_one_takes_up_stays(
     make: MakeSaver, *, is_pruned_at_once: bool
 ) -> None:
@@ -186,6 +187,7 @@ class _Asked(TypedDict):
 
 @pytest.mark.parametrize("is_pruned_at_once", [False, True])
 @pytest.mark.parametrize("turns", [4, 6])
+@pytest.mark.few(2)
 async def test_what_is_taken_up_is_rebuilt(
     make: MakeSaver, turns: int, *, is_pruned_at_once: bool
 ) -> None:

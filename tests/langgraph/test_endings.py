@@ -147,6 +147,7 @@ def test_what_the_parent_was_doing() -> None:
 
 
 @pytest.mark.parametrize("use", [_invoke, _ainvoke])
+@pytest.mark.few(1)
 def test_used_before_a_fork(root: Path, use: Any) -> None:
     """A saver that was used opens its directory anew in each child, and goes on in the parent."""
     with CheckpointSaver(root) as saver:
@@ -202,6 +203,7 @@ def test_dropped_saver_gives_everything_back(root: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["sync", "async"])
+@pytest.mark.few(1)
 def test_after_the_main_thread(root: Path, form: str) -> None:
     """
     In a thread that goes on after the main one, and in `atexit`, savers store and close.

@@ -113,6 +113,7 @@ async def test_a_graph_goes_on_anywhere(location: str) -> None:
         )
 
 
+@pytest.mark.long
 async def test_a_graph_with_an_empty_next_goes_on(root: Path) -> None:
     """Killed when a step's writes were stored and its checkpoint was not, the example goes on."""
     assert output_of(_EXAMPLE, root)[-1] == _WAITING  # as a user starts it

@@ -230,6 +230,7 @@ async def test_no_question_is_put_beside_whoever_looks(kind: str, durability: An
         assert not (await graph.aget_state(_THREAD)).interrupts
 
 
+@pytest.mark.long
 async def test_no_question_of_many_is_put_about_what_was_not_stored() -> None:
     """So it is where the graphs of some hundred threads could not be stored at once."""
     store, threads = _Refusing(), [thread(f"{number}") for number in range(260)]

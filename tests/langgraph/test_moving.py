@@ -213,6 +213,7 @@ class TestMoving:
     @pytest.mark.blocking
     @pytest.mark.parametrize("damage", DAMAGES)
     @pytest.mark.some(5)
+    @pytest.mark.few(2)
     async def test_a_damaged_value_in_the_source_stops_no_other(
         self, tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str], damage: str
     ) -> None:
@@ -244,6 +245,7 @@ class TestMoving:
     @pytest.mark.blocking
     @pytest.mark.parametrize("damage", damages.DAMAGES)
     @pytest.mark.some(6)
+    @pytest.mark.few(2)
     async def test_damage_to_any_column_stops_no_other(self, tmp_path: Path, damage: str) -> None:
         """What cannot be read is refused by its thread, and comes once it is mended."""
         path = tmp_path / "old.db"

@@ -301,6 +301,7 @@ MUTANTS: Sequence[tuple[str, Mutation, str]] = (
 
 @pytest.mark.parametrize(("mutate", "name"), [m[1:] for m in MUTANTS], ids=[m[0] for m in MUTANTS])
 @pytest.mark.some(10)
+@pytest.mark.few(5)
 async def test_mutant_is_noticed(
     mutate: Mutation,
     name: str,

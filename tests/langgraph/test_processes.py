@@ -58,6 +58,7 @@ def _two(root: Path, one: _PausedRun) -> Iterator[_PausedRun]:  # after one
     run.close()
 
 
+@pytest.mark.long
 async def test_the_process_that_was_overtaken_is_told(
     make: MakeSaver, one: _PausedRun, two: _PausedRun
 ) -> None:

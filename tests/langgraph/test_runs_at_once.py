@@ -165,6 +165,7 @@ class TestOvertaken:
         return agent, await agent.asked_slowly()
 
     @pytest.mark.parametrize("has_memory", [False, True])
+    @pytest.mark.few(4)
     async def test_by_another_run(
         self, saver: CheckpointSaver, durability: str, *, begins: bool, has_memory: bool
     ) -> None:
@@ -342,6 +343,7 @@ class TestNotTold:
         assert await one.newest() == said
 
     @pytest.mark.parametrize("steps", [0, 3])
+    @pytest.mark.few(1)
     async def test_whoever_leaves_at_a_question(self, root: Path, steps: int) -> None:
         """An answer meets the question, however much waits behind what is being stored."""
         builder: Any = StateGraph(_State)

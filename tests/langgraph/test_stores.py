@@ -56,6 +56,7 @@ def _promises() -> dict[str, Callable[..., Any]]:
 @pytest.mark.parametrize(
     "every", [3, pytest.param(1, marks=pytest.mark.campaign)], ids=["some", "all"]
 )
+@pytest.mark.long
 async def test_promises(place: Place, every: int) -> None:
     """Each promise is kept on each store, and the store is sound afterwards."""
     promises = [*_promises().values()]

@@ -81,6 +81,7 @@ def _begin(worker: Worker, cases: list[Case]) -> None:
 
 
 @pytest.mark.parametrize("length", [1, 2])
+@pytest.mark.few(1)
 def test_short_sequences(start: Start, root: Path, length: int) -> None:
     """After any short sequence of calls each record has its blobs, before and after the flush."""
     cases = _cases(length)
@@ -95,6 +96,7 @@ def test_short_sequences(start: Start, root: Path, length: int) -> None:
 
 
 @pytest.mark.parametrize("length", [1, 2])
+@pytest.mark.few(1)
 def test_short_sequences_and_a_kill(start: Start, root: Path, length: int) -> None:
     """The same where the process is killed before anything of it was written."""
     cases = _cases(length)
@@ -110,6 +112,7 @@ def test_short_sequences_and_a_kill(start: Start, root: Path, length: int) -> No
     _assert_right(start(record_type=Note), cases)
 
 
+@pytest.mark.long
 async def test_what_was_never_there_is_not_remembered(make_writer: MakeWriter) -> None:
     """However many blobs are asked for that are missing: memory does not grow with them."""
     writer = make_writer(record_type=Note)

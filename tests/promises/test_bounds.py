@@ -34,6 +34,7 @@ def _largest_log_until(done: Pending[Any], root: Path) -> int:
 
 @pytest.mark.parametrize("size", [2_000, 200_000, 1_500_000])
 @pytest.mark.some(1)
+@pytest.mark.long
 def test_log_under_a_burst(start: Start, root: Path, size: int) -> None:
     """While saves come as fast as they can, the log stays near its limit, and all are stored."""
     worker = start(max_journal_bytes=_JOURNAL_BYTES)
@@ -50,6 +51,7 @@ def test_log_under_a_burst(start: Start, root: Path, size: int) -> None:
     assert plain_ids(root, "s3") == [f"n{number}" for number in range(count)]
 
 
+@pytest.mark.long
 def test_log_of_two_processes(start: Start, root: Path) -> None:
     """The limit is the root's, not each process's; the largest that is asked for counts."""
     workers = [start(max_journal_bytes=_JOURNAL_BYTES * factor) for factor in (1, 2)]
@@ -65,6 +67,7 @@ def test_log_of_two_processes(start: Start, root: Path) -> None:
     assert largest <= 2 * 2 * _JOURNAL_BYTES + 2 * 60_000 + _SLACK_BYTES
 
 
+@pytest.mark.long
 def test_memory_under_a_burst(start: Start) -> None:
     """What was saved does not stay in memory, however much it is."""
     worker = start(max_journal_bytes=_JOURNAL_BYTES)
@@ -84,6 +87,7 @@ def _save_large(worker: Worker, names: list[str]) -> list[Pending[list[str]]]:
 
 @pytest.mark.parametrize("journal_bytes", [_MEBI, 64 * _MEBI], ids=["small-log", "default"])
 @pytest.mark.some(1)
+@pytest.mark.long
 def test_largest_documents(start: Start, root: Path, journal_bytes: int) -> None:
     """Documents up to the limit are saved, flushed and loaded, beside small ones."""
     worker = start(max_journal_bytes=journal_bytes)
@@ -104,6 +108,7 @@ def test_largest_documents(start: Start, root: Path, journal_bytes: int) -> None
     assert len(second.list("small")) == 21
 
 
+@pytest.mark.long
 def test_largest_document_after_a_kill(start: Start) -> None:
     """A document of the largest size that was only acknowledged is there after a kill."""
     first = start()

@@ -231,6 +231,7 @@ async def test_a_session_that_may_be_lost_is_not_called_absent(first_saves: Path
         await writer.recover("a")
 
 
+@pytest.mark.long
 async def test_flush_names_each_session(first_saves: Path) -> None:
     """Also before any is recovered: whoever copies files is to know which may be older."""
     async with AsyncCheckpointWriter(first_saves) as writer:
@@ -383,6 +384,7 @@ async def _try(killed: Path, root: Path, seed: int) -> None:
 
 
 @pytest.mark.parametrize("first_seed", range(0, 12, 6))
+@pytest.mark.few(1)
 async def test_all_advice_comes_to_an_end(killed: Path, tmp_path: Path, first_seed: int) -> None:
     """Wherever the journal is damaged, who does what is advised can go on, and loses no more."""
     for seed in range(first_seed, first_seed + 6):

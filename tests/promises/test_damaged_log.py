@@ -70,6 +70,7 @@ _HARMS: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("harm", _HARMS.values(), ids=_HARMS)
 @pytest.mark.some(4)
+@pytest.mark.few(2)
 def test_without_its_control_file(
     start: Start, root: Path, killed: Worker, harm: Callable[[Path], object]
 ) -> None:
@@ -106,6 +107,7 @@ _FIRST_LOOKS: dict[str, Callable[[Worker], object]] = {
 
 @pytest.mark.parametrize("look", _FIRST_LOOKS.values(), ids=_FIRST_LOOKS)
 @pytest.mark.some(4)
+@pytest.mark.few(2)
 def test_a_first_look_is_exact(
     start: Start, root: Path, killed: Worker, look: Callable[[Worker], object]
 ) -> None:
@@ -115,6 +117,7 @@ def test_a_first_look_is_exact(
 
 
 @pytest.mark.parametrize("harm", ["absent", "earliest", "early"])
+@pytest.mark.few(1)
 def test_first_looks_at_once(start: Start, root: Path, killed: Worker, harm: str) -> None:
     """Processes that come at once after a crash each know all from their first look on."""
     _HARMS[harm](root / ".aiocheckpoint" / "control")

@@ -45,6 +45,7 @@ def test_the_process_is_killed(start: Start, durability: str) -> None:
 
 
 @pytest.mark.parametrize("durability", _ALL)
+@pytest.mark.few(1)
 async def test_it_loads_at_once(make_writer: MakeWriter, durability: str) -> None:
     """A save that was acknowledged is loaded and listed at once, by its own writer and others."""
     writer, other = make_writer(durability=durability), make_writer()
@@ -164,6 +165,7 @@ def _scan(root: Path, until: Any) -> int:
 
 
 @pytest.mark.parametrize("durability", _ALL)
+@pytest.mark.few(1)
 def test_no_partial_file_is_ever_seen(start: Start, root: Path, durability: str) -> None:
     """Whoever reads a checkpoint file at any moment of a living machine finds it whole."""
     writer = start(durability=durability, max_checkpoints=5)

@@ -47,6 +47,7 @@ _FIRST_CALLS: dict[str, Callable[[Worker], object]] = {
 @pytest.mark.parametrize("call", _FIRST_CALLS.values(), ids=_FIRST_CALLS)
 @pytest.mark.parametrize("at", [4, 20, _SAVES - 1])
 @pytest.mark.some
+@pytest.mark.few(1)
 def test_nothing_is_forgotten(
     start: Start, root: Path, controls: list[bytes], at: int, call: Callable[[Worker], object]
 ) -> None:

@@ -29,6 +29,7 @@ def _flush(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("is_script", [False, True], ids=["module", "script"])
+@pytest.mark.few(1)
 def test_after_a_kill(start: Start, root: Path, *, is_script: bool) -> None:
     """After a kill the command writes the files of all that was acknowledged, for other tools."""
     owner = start()

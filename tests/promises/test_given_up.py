@@ -331,6 +331,7 @@ _RESTING_ON_ALL: dict[str, Call] = {
 
 @pytest.mark.parametrize("is_given_up", [False, True], ids=["lost", "given-up"])
 @pytest.mark.parametrize("call", _RESTING_ON_ALL.values(), ids=_RESTING_ON_ALL)
+@pytest.mark.few(6)
 async def test_what_rests_on_all_of_a_session_is_refused(
     damaged: Path, call: Call, is_given_up: bool
 ) -> None:

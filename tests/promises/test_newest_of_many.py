@@ -31,6 +31,7 @@ class Plain(CheckpointRecord):
     text: str
 
 
+@pytest.mark.long
 async def test_newest_of_many(make_writer: MakeWriter) -> None:
     """The newest of each session is loaded, in the order asked for, by one hop for 256 of them."""
     writer = make_writer()
@@ -79,6 +80,7 @@ async def test_damage_is_told(make_writer: MakeWriter, root: Path) -> None:
 
 
 @pytest.mark.parametrize("is_flushed", [False, True])
+@pytest.mark.few(1)
 async def test_unfinished(make_writer: MakeWriter, *, is_flushed: bool) -> None:
     """Sessions are found whose newest checkpoint says that they are not over."""
     writer = make_writer()

@@ -309,6 +309,7 @@ _FIRST_CALLS: dict[str, tuple[_Call, list[str]]] = {
 
 @pytest.mark.parametrize("remove_it", [_removed, _emptied, _replaced])
 @pytest.mark.parametrize("call", _FIRST_CALLS)
+@pytest.mark.few(11)
 async def test_nothing_older_is_answered_without_the_journal(
     make_writer: MakeWriter,
     root: Path,

@@ -43,6 +43,7 @@ def _run(rounds: int, option: str, record_property: Callable[[str, object], None
 @pytest.mark.usefixtures("disk_directory")
 @_ways
 @pytest.mark.some(1)
+@pytest.mark.long
 def test_nothing_is_lost(option: str, record_property: Callable[[str, object], None]) -> None:
     """After a power cut, also without a restart, all acknowledged is there, all deleted gone."""
     _run(2, option, record_property)

@@ -25,6 +25,7 @@ def _board(tmp_path: Path) -> Path:
 )
 @pytest.mark.parametrize("journal_bytes", [64 << 20, 1 << 18], ids=["", "small-log"])
 @pytest.mark.some(1)
+@pytest.mark.long
 def test_one_is_replaced_for_ever(
     start: Start, board: Path, journal_bytes: int, others: int, looks: int
 ) -> None:
@@ -59,6 +60,7 @@ def test_two_replace_it(start: Start, root: Path, board: Path, tmp_path: Path) -
     assert plain_ids(root, "s") == [*(f"n{number}" for number in range(50)), "one"]
 
 
+@pytest.mark.long
 def test_a_session_that_is_dropped_for_ever(start: Start) -> None:
     """A session that is filled and dropped all the time is read without an error."""
     writer, reader = start(), start()

@@ -103,6 +103,7 @@ _LACKS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("lack", [None, *_LACKS.values()], ids=["whole", *_LACKS])
+@pytest.mark.few(2)
 def test_copied_with_a_part_of_the_journal(
     start: Start, root: Path, lack: Callable[[Path], object] | None
 ) -> None:

@@ -141,6 +141,7 @@ def _ours(root: Path) -> None:
 )
 @pytest.mark.parametrize("operation", [*_IN_USE, "change owner"])
 @pytest.mark.some
+@pytest.mark.few(4)
 async def test_no_descriptor_is_lost(
     tmp_path: Path, operation: str, given: Callable[[Path], None]
 ) -> None:

@@ -125,6 +125,7 @@ async def _gets_through(
 @pytest.mark.parametrize("durability", ["none", "journal", "file"])
 @pytest.mark.parametrize("change", _CHANGES)
 @pytest.mark.some
+@pytest.mark.few(3)
 async def test_beside_a_process_whose_disk_fails(
     make_writer: MakeWriter, root: Path, change: str, durability: str
 ) -> None:

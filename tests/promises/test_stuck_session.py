@@ -104,6 +104,7 @@ def _try_to_save(worker: Worker, attempted: list[str]) -> str:
 
 
 @pytest.mark.some(1)
+@pytest.mark.long
 def test_others_go_on(start: Start, root: Path, worker: Worker, obstacle: Obstacle) -> None:
     """Others save on; its own saves fail by name, its acknowledged ones load, and none is lost."""
     acknowledged: list[str] = []
@@ -130,6 +131,7 @@ def test_others_go_on(start: Start, root: Path, worker: Worker, obstacle: Obstac
     assert plain_ids(root, "stuck") == [*before, "after"]
 
 
+@pytest.mark.few(1)
 def test_others_go_on_beside_as_much_as_the_journal_may_hold(
     start: Start, root: Path, obstacle: Obstacle
 ) -> None:
@@ -153,6 +155,7 @@ def test_others_go_on_beside_as_much_as_the_journal_may_hold(
 
 
 @pytest.mark.some(1)
+@pytest.mark.long
 def test_it_outlasts_its_process(
     start: Start, root: Path, worker: Worker, obstacle: Obstacle
 ) -> None:

@@ -48,6 +48,7 @@ def _assert_whole(worker: Worker) -> None:
 
 
 @pytest.mark.parametrize("tear", _TORN.values(), ids=_TORN)
+@pytest.mark.few(2)
 def test_torn_by_a_power_cut(
     start: Start, root: Path, paths: list[Path], tear: Callable[[bytes], bytes]
 ) -> None:

@@ -74,6 +74,7 @@ def record(session_id: str = "s", iteration: int = 0) -> CheckpointData:
     return CheckpointData(session_id=session_id, iteration=iteration)
 
 
+@pytest.mark.few(40)
 class TestSharedStore(
     AcrossSessionsContract,
     BlobStoreContract,
