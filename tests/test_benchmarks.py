@@ -45,6 +45,9 @@ class Outcome:
         return [line for line in self.lines if line.get("question") == question]
 
 
+of_a_run = pytest.mark.long  # all benchmarks are run once for these tests
+
+
 @pytest.fixture(scope="module", name="outcome")
 def _outcome() -> Iterator[Outcome]:
     with open_directory("benchmarks-") as parent:  # its PostgreSQL has a user of its own
@@ -61,7 +64,7 @@ def _outcome() -> Iterator[Outcome]:
 
 @pytest.mark.parametrize("question", [*QUESTIONS, "bounds"])
 @pytest.mark.some(6)
-@pytest.mark.long
+@of_a_run
 def test_each_question_is_answered_by_tables_and_by_the_same_rows_in_json(
     outcome: Outcome, question: str
 ) -> None:
@@ -83,6 +86,7 @@ def _is_positive(cell: Any) -> bool:
     return isinstance(value, (int, float)) and value > 0
 
 
+@of_a_run
 @pytest.mark.parametrize("question", ["save", "sustained", "latency", "processes", "stall"])
 def test_this_library_stands_beside_others(outcome: Outcome, question: str) -> None:
     """No number of a save stands alone."""
@@ -91,11 +95,13 @@ def test_this_library_stands_beside_others(outcome: Outcome, question: str) -> N
     assert len(contenders - {None, JOURNAL}) >= 1
 
 
+@of_a_run
 def test_every_contender_says_what_is_durable(outcome: Outcome) -> None:
     """Nobody compares what a power cut would leave with what it would not."""
     assert all(line["row"]["durable on return"] for line in outcome.rows("others"))
 
 
+@of_a_run
 def test_the_report_says_where_it_was_measured(outcome: Outcome) -> None:
     """A reader learns machine, kernel, file system, versions and the state of the disk."""
     environment = outcome.lines[0]["environment"]
@@ -107,6 +113,7 @@ def test_the_report_says_where_it_was_measured(outcome: Outcome) -> None:
     assert all(disk["floor"] > 0 for disk in moments.values())
 
 
+@of_a_run
 def test_the_disk_is_given_back(outcome: Outcome) -> None:
     """Nothing is left of a run but its report."""
     assert not outcome.directory.exists()

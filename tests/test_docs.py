@@ -27,6 +27,7 @@ import re
 import signal
 import subprocess
 import sys
+import tomllib
 import types
 import unittest.mock
 from collections.abc import Iterator
@@ -547,6 +548,19 @@ def test_the_readmes_test_command_is_the_one_that_is_run() -> None:
     (command,) = re.findall(r"^.*--group test.*$", readme, re.MULTILINE)
     lines = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     assert lines[-1] == command
+
+
+def test_what_the_readmes_test_command_leaves_out_is_run_by_the_ci() -> None:
+    """All but the campaign and what a release has, by a command that the page on work tells."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    options = project["tool"]["pytest"]["ini_options"]["addopts"]
+    ci = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
+    ((command, marks),) = re.findall(
+        r"^(\S+pytest -m '\((.*)\) and not campaign')$", ci, re.MULTILINE
+    )
+    left_out = re.findall(r"\bnot (\w+)", options)
+    assert {*left_out} == {"campaign", "release", *marks.split(" or ")}
+    assert f"`{command}`" in (REPOSITORY / "docs" / "contributing.md").read_text(encoding="utf-8")
 
 
 HOUSE = REPOSITORY / "docs" / "explanation" / "architecture.md"
