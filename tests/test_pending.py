@@ -107,6 +107,7 @@ class PendingMachine(RuleBasedStateMachine):
         assert self.pending.sessions.keys() == {
             entry.session for _, entries in self.frames for entry in entries
         }
+        assert 0 <= self.pending.inodes() <= self.pending.most_inodes()
         for session in _SESSIONS:
             committed = self.pending.entries_of(session)
             own = [

@@ -474,6 +474,145 @@ class TestSmallDisk:
             assert [meta.iteration for meta in await writer.list("s")] == [0]
 
 
+class TestFewInodes:
+    """Inodes run out as bytes do, on a small ext4 before them: a first save takes four."""
+
+    @pytest.mark.parametrize("sessions", [["s{0}-{1}"], ["s{0}-{1}", "old"]])
+    async def test_all_that_is_saved_has_its_file(
+        self, small_disk: Callable[[str], Path], sessions: list[str]
+    ) -> None:
+        """Bursts of new sessions are refused where no inode is left; one with a session is not."""
+        disk = await asyncio.to_thread(small_disk, "size=24m,nr_inodes=600")
+        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
+            await writer.save(CheckpointData(session_id="old", checkpoint_id="c"))
+            saved = {"old"}
+            for burst in range(6):
+                names = [each.format(burst, n) for n in range(50) for each in sessions]
+                outcomes = await asyncio.gather(
+                    *(writer.save(CheckpointData(session_id=n, checkpoint_id="c")) for n in names),
+                    return_exceptions=True,
+                )
+                assert {type(outcome) for outcome in outcomes} <= {str, StorageFullError}
+                both = zip(names, outcomes, strict=True)
+                saved |= {name for name, outcome in both if isinstance(outcome, str)}
+            await writer.flush()
+            assert 100 < len(saved) < 300
+            assert {session async for session in writer.sessions()} == saved
+        assert all([await asyncio.to_thread(checkpoint_files, disk / "state", s) for s in saved])
+
+    @pytest.mark.parametrize("flushes", [False, True])
+    async def test_deletes_make_the_inodes_they_need(
+        self, small_disk: Callable[[str], Path], request: pytest.FixtureRequest, flushes: bool
+    ) -> None:
+        """Where no new session has room, each is deleted, by the next writer too."""
+        if not flushes:
+            request.getfixturevalue("no_flushing")
+        disk = await asyncio.to_thread(small_disk, "size=24m,nr_inodes=600")
+        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
+            saved = await made_until_refused(
+                lambda n: writer.save(CheckpointData(session_id=f"s{n}"))
+            )
+            for number in range(saved // 2):
+                assert await writer.delete_session(f"s{number}") is True
+        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
+            for number in range(saved // 2, saved):
+                assert await writer.delete_session(f"s{number}") is True
+            await writer.flush()
+            await writer.save(CheckpointData(session_id="again"))
+            assert [session async for session in writer.sessions()] == ["again"]
+
+    @pytest.mark.usefixtures("no_flushing")
+    async def test_others_take_them_all(self, small_disk: Callable[[str], Path]) -> None:
+        """What waits for its file then is deleted, one by one, or written when there are some."""
+        disk = await asyncio.to_thread(small_disk, "size=24m,nr_inodes=1200")
+        names = [f"s{number}" for number in range(200)]
+        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
+            for name in names:
+                await writer.save(CheckpointData(session_id=name))
+            made = await asyncio.to_thread(take_all_inodes, disk)
+            with pytest.raises(StorageFullError):
+                await writer.flush()
+            for name in names[:150]:
+                assert await writer.delete_session(name) is True
+            for path in made:
+                await asyncio.to_thread(path.unlink)
+            await writer.flush()
+            assert [session async for session in writer.sessions()] == sorted(names[150:])
+
+    async def test_deleted_sessions_give_theirs_back(
+        self, small_disk: Callable[[str], Path]
+    ) -> None:
+        """Directories that a writer keeps open take no inodes from others once they are gone."""
+        disk = await asyncio.to_thread(small_disk, "size=24m,nr_inodes=100")
+        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
+            for number in range(100):
+                await writer.save(CheckpointData(session_id=f"s{number}"))
+                await writer.flush()
+                await writer.delete_session(f"s{number}")
+                await writer.flush()
+
+    @pytest.mark.parametrize("left", [1, 2])
+    async def test_replacing_saves_need_one(
+        self, small_disk: Callable[[str], Path], left: int
+    ) -> None:
+        """What removes an older checkpoint goes on with an inode or two."""
+        disk = await asyncio.to_thread(small_disk, "size=24m,nr_inodes=200")
+        async with AsyncCheckpointWriter(disk / "state", max_checkpoints=2) as writer:
+            for number in range(3):
+                await writer.save(step(number))
+            await writer.flush()
+            made = await asyncio.to_thread(take_all_inodes, disk)
+            for path in made[:left]:
+                await asyncio.to_thread(path.unlink)
+            for number in range(3, 13):
+                await writer.save(step(number))
+                await writer.flush()
+            assert [meta.iteration for meta in await writer.list("s")] == [12, 11]
+
+    async def test_large_saves_need_no_more_of_them(
+        self, small_disk: Callable[[str], Path]
+    ) -> None:
+        """A few inodes are enough for saves of a few megabytes."""
+        disk = await asyncio.to_thread(small_disk, "size=64m,nr_inodes=60")
+        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
+            records = [step(n, messages=["x" * 2_000_000]) for n in range(6)]
+            await asyncio.gather(*map(writer.save, records[:3]))
+            for record in records[3:]:
+                await writer.save(record)
+            await writer.flush()
+            assert len(await writer.list("s")) == 6
+
+    @pytest.mark.parametrize(("files", "free"), [(0, 0), (1000, -1)], ids=["btrfs", "cephfs"])
+    async def test_a_disk_that_counts_none(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int, free: int
+    ) -> None:
+        """Saves pass where the system tells of no inodes, or of fewer than none."""
+        real = await asyncio.to_thread(os.statvfs, tmp_path)
+        told = os.statvfs_result((*real[:5], files, free, free, *real[8:]))
+        monkeypatch.setattr(os, "fstatvfs", lambda _: told)
+        async with AsyncCheckpointWriter(tmp_path / "state") as writer:
+            await asyncio.gather(*(writer.save(step(n)) for n in range(100)))
+            assert len(await writer.list("s")) == 100
+
+    async def test_none_is_left(self, small_disk: Callable[[str], Path]) -> None:
+        """A save is refused at once; loads, deletes and closing go on."""
+        disk = await asyncio.to_thread(small_disk, "size=24m,nr_inodes=200")
+        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
+            for number in range(3):
+                await writer.save(step(number))
+            await writer.flush()
+            await asyncio.to_thread(take_all_inodes, disk)
+            with pytest.raises(StorageFullError):
+                await writer.save(step(3))
+            assert writer.stats().unflushed_changes == 0
+            await writer.flush()
+            assert await writer.delete("s", "step-0") is True
+            await writer.flush()
+            await writer.save(step(3))
+        async with AsyncCheckpointWriter(disk / "state") as writer:
+            assert [meta.iteration for meta in await writer.list("s")] == [3, 2, 1]
+
+
 class TestBurst:
     """Saves that come faster than their files are written wait for the room that those make."""
 

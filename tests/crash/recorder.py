@@ -343,7 +343,7 @@ _RECORDS: dict[str, Record] = {
 }
 _CHANGES = frozenset(_RECORDS) - {"close", "stat", "fstat"}
 for _reading in (
-    "read_at", "_names_in", "readlink", "file_system_type", "free_bytes",
+    "read_at", "_names_in", "readlink", "file_system_type", "free_room",
     "lock_file", "try_lock_file", "unlock_file", "utime", "chown",
 ):  # fmt: skip
     _RECORDS[_reading] = RecordingFiles._record_nothing

@@ -296,7 +296,7 @@ class Kernel:
 
 _READING = frozenset({
     "stat", "fstat", "read_at", "_names_in", "readlink", "try_lock_file",
-    "unlock_file", "chown", "file_system_type", "free_bytes",
+    "unlock_file", "chown", "file_system_type", "free_room",
 })  # fmt: skip
 SYNCS = frozenset({"data_sync", "full_sync", "fsync", "syncfs"})
 _EFFECTS: dict[str, Callable[[Kernel, object, Any, Any, Any], None]] = {

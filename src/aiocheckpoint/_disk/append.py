@@ -23,7 +23,7 @@ class Appender(SegmentWriter):
     Args:
         files: the file operations.
         log_: the log.
-        file_bytes: tells how much room the files take that are to be written.
+        pending: what is to be written to files.
     """
 
     # Before a commit

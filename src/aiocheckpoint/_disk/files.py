@@ -120,6 +120,19 @@ class FileStatus(NamedTuple):
         return self.device, self.inode
 
 
+class FreeRoom(NamedTuple):
+    """
+    What a disk has left for this process; a lot where nobody can tell.
+
+    Attributes:
+        size_bytes: for data.
+        inodes: for files and directories.
+    """
+
+    size_bytes: int = sys.maxsize
+    inodes: int = sys.maxsize
+
+
 def _status(found: os.stat_result) -> FileStatus:
     is_directory = stat.S_ISDIR(found.st_mode)
     return FileStatus(found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size, is_directory)
@@ -484,12 +497,13 @@ class LocalFiles:
         except StorageError:
             return ""
 
-    def free_bytes(self, directory: Directory) -> int:
-        """Return how much there is room for on a disk; a lot where nobody can tell."""
+    def free_room(self, directory: Directory) -> FreeRoom:
+        """Return how much there is room for on a disk."""
         try:
-            return self.call("stat", directory.path, system.free_bytes, directory.descriptor)
+            found = self.call("stat", directory.path, system.free_room, directory.descriptor)
         except StorageError:
-            return sys.maxsize
+            return FreeRoom()
+        return FreeRoom(*found)
 
     def scan(self, directory: Directory) -> list[str]:
         """Return the names in a directory, in no order."""

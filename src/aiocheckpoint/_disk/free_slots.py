@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 
-from aiocheckpoint._disk.files import monotonic_seconds
+from aiocheckpoint._disk.files import FreeRoom, monotonic_seconds
 from aiocheckpoint._disk.log import Log
+from aiocheckpoint._disk.pending import Pending
 from aiocheckpoint._disk.slots import FIRST_SLOT_BYTES, LARGEST_SPARE_BYTES
 from aiocheckpoint._format import log
 from aiocheckpoint.errors import StorageError, StorageFullError
 
 _REMOVALS_BYTES = 64 << 10
 _AMPLE_BYTES = 64 << 20
+_AMPLE_INODES = 1 << 17
 _SECONDS = 1.0
 
 
@@ -22,14 +23,14 @@ class FreeSlots:
 
     Args:
         log_: the log.
-        file_bytes: tells how much room the files take that are to be written.
+        pending: what is to be written to files.
     """
 
-    def __init__(self, log_: Log, file_bytes: Callable[[], int]) -> None:
+    def __init__(self, log_: Log, pending: Pending) -> None:
         self._log = log_
-        self._file_bytes = file_bytes
+        self._pending = pending
         self._is_last_taken = False
-        self._free_bytes, self._asked_at = 0, float("-inf")
+        self._known, self._asked_at = FreeRoom(0, 0), float("-inf")
 
     def room_bytes(self, wanted: int) -> int:
         """
@@ -38,11 +39,24 @@ class FreeSlots:
         Args:
             wanted: how much matters; where there is far more, what is told may be a second old.
         """
-        used = self._file_bytes() + _REMOVALS_BYTES
-        is_recent = monotonic_seconds() - self._asked_at < _SECONDS
-        if not is_recent or self._free_bytes - used - wanted < _AMPLE_BYTES:
-            self._free_bytes, self._asked_at = self._log.slots.free_bytes(), monotonic_seconds()
-        return max(self._free_bytes - used, 0)
+        used = self._pending.file_bytes() + _REMOVALS_BYTES
+        if not self._is_recent or self._known.size_bytes - used - wanted < _AMPLE_BYTES:
+            self._ask()
+        return max(self._known.size_bytes - used, 0)
+
+    def room_inodes(self, wanted: int) -> int:
+        """Return how many inodes the disk has beside the files to be written, as `room_bytes`."""
+        if not self._is_recent or self._known.inodes < _AMPLE_INODES:
+            self._ask()
+        at_least = self._known.inodes - self._pending.most_inodes()
+        return at_least if at_least >= wanted else self._known.inodes - self._pending.inodes()
+
+    @property
+    def _is_recent(self) -> bool:
+        return monotonic_seconds() - self._asked_at < _SECONDS
+
+    def _ask(self) -> None:
+        self._known, self._asked_at = self._log.slots.free_room(), monotonic_seconds()
 
     def numbers(self) -> list[int]:
         """Return the numbers of those with room for frames, that of the largest last."""

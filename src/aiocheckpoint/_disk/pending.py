@@ -27,6 +27,9 @@ _REMOVALS = (Removed, Quarantined)
 FILE_BYTES = 2 * BLOCK_BYTES
 """What a file takes of a disk besides its content, for what is rounded up and its directory."""
 
+SESSION_INODES = 4
+"""What the first file of a session takes besides its own: three directories, `latest.json`."""
+
 
 class Committed(msgspec.Struct, frozen=True, gc=False):
     """
@@ -233,6 +236,16 @@ class Pending:
         """Return about how much room the files take that are to be written, but for those."""
         stuck = sum(self.sessions[name].file_bytes for name in self.stuck) if self.stuck else 0
         return self._file_bytes - stuck
+
+    def inodes(self) -> int:
+        """Return at most how many inodes those files take; without waiting, as `backlog`."""
+        found = [s for name, s in [*self.sessions.items()] if name not in self.stuck]
+        counts = [len(session.saved) + len(session.blobs) for session in found]
+        return sum(SESSION_INODES + count for count in counts if count)
+
+    def most_inodes(self) -> int:
+        """Return more than `inodes` does, at once."""
+        return self._file_bytes // FILE_BYTES * (1 + SESSION_INODES)
 
     def backlog(self) -> Backlog:
         """Return how much there is; without waiting, while others may add and drop."""

@@ -9,6 +9,7 @@ from aiocheckpoint._disk.files import LocalFiles, random_bytes
 from aiocheckpoint._disk.free_slots import FreeSlots
 from aiocheckpoint._disk.locks import CONTROL_NAME, MovedError
 from aiocheckpoint._disk.log import Log, ReadFrame
+from aiocheckpoint._disk.pending import Pending
 from aiocheckpoint._disk.segments import ChainReader, Segment
 from aiocheckpoint._format import log
 from aiocheckpoint._format.entries import body_bytes
@@ -40,17 +41,17 @@ class SegmentWriter:
     Args:
         files: the file operations.
         log_: the log.
-        file_bytes: tells how much room the files take that are to be written.
+        pending: what is to be written to files.
 
     Attributes:
         free: the slots that hold nothing.
     """
 
-    def __init__(self, files: LocalFiles, log_: Log, file_bytes: Callable[[], int]) -> None:
+    def __init__(self, files: LocalFiles, log_: Log, pending: Pending) -> None:
         self._files = files
         self._log = log_
         self._broken = b""
-        self.free = FreeSlots(log_, file_bytes)
+        self.free = FreeSlots(log_, pending)
 
     @property
     def _segment(self) -> Segment:

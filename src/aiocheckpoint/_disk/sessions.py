@@ -232,7 +232,16 @@ class SessionDirectories:
             ]
         if self._files.remove_subdirectory(self.root, name):
             removed.append(self.root.join(name))
+        self._forget(name)
         return removed
+
+    def _forget(self, name: str) -> None:
+        """Close what is open of a session: what was removed would keep its inodes."""
+        with self._mutex:
+            keys = (_Key(name), _Key(name, names.BLOBS_DIRECTORY))
+            found = [self._open.pop(key, None) for key in keys]
+        for unused in filter(None, found):
+            self._files.close_directory(unused.directory)
 
     # Listing
 

@@ -7,7 +7,7 @@ import errno
 import threading
 from collections.abc import Iterable
 
-from aiocheckpoint._disk.files import Directory, LocalFiles, max_file_bytes
+from aiocheckpoint._disk.files import Directory, FreeRoom, LocalFiles, max_file_bytes
 from aiocheckpoint._format import log
 from aiocheckpoint._format.log import Header
 from aiocheckpoint.errors import FileSizeLimitError, StorageError
@@ -156,9 +156,9 @@ class Slots:
             reason = f"it takes {size} bytes, files of this process may have {self.max_bytes}"
             raise FileSizeLimitError("write", self._directory.path, errno.EFBIG, reason)
 
-    def free_bytes(self) -> int:
+    def free_room(self) -> FreeRoom:
         """Return how much the disk has room for."""
-        return self._files.free_bytes(self._directory)
+        return self._files.free_room(self._directory)
 
     def read(self, number: int, size: int, offset: int) -> bytes:
         """Return bytes of a slot, fewer at its end."""

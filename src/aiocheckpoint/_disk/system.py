@@ -150,13 +150,20 @@ def _find_syncfs() -> Callable[[int], None] | None:
 syncfs = _find_syncfs()
 
 
-def free_bytes(descriptor: int | None) -> int:
-    """Return how much this process may still write to a disk; `sys.maxsize` where unknown."""
+def free_room(descriptor: int | None) -> tuple[int, int]:
+    """
+    Return how many bytes and inodes this process may still take; `sys.maxsize` where unknown.
+
+    Some file systems count no inodes: Btrfs has 0 in all, CephFS -1 free.
+    """
     if sys.platform == "win32" or descriptor is None:
-        return sys.maxsize
+        return sys.maxsize, sys.maxsize
     found = os.fstatvfs(descriptor)
-    blocks = found.f_bfree if os.geteuid() == 0 else found.f_bavail
-    return blocks * found.f_frsize if found.f_blocks else sys.maxsize
+    is_root = os.geteuid() == 0
+    blocks = found.f_bfree if is_root else found.f_bavail
+    inodes = found.f_ffree if is_root else found.f_favail
+    free_bytes = blocks * found.f_frsize if found.f_blocks else sys.maxsize
+    return free_bytes, inodes if found.f_files and inodes >= 0 else sys.maxsize
 
 
 def file_system_type(device: int) -> str:

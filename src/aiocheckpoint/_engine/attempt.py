@@ -10,6 +10,7 @@ from functools import partial
 
 from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._disk.known_blobs import KnownBlobs
+from aiocheckpoint._disk.pending import SESSION_INODES
 from aiocheckpoint._engine.bodies import Bodies, Session, VanishedError
 from aiocheckpoint._engine.changes import Change, Delete, Flush, Own, Save, Wake
 from aiocheckpoint._engine.fairness import file_bytes
@@ -111,6 +112,14 @@ class Attempt:
             if known is not session.known:
                 self._sessions[name] = session._replace(known=known or view.listed(name))
         return True
+
+    def inodes(self, change: Change) -> int:
+        """Return how many files and directories a change makes on the disk at most."""
+        if not change.files:
+            return 0
+        known = [self._sessions[name].known for name in change.sessions if name in self._sessions]
+        new = [index for index in known if not index.signature.inode]
+        return change.files + SESSION_INODES * len(new)
 
     def append(self, begun: Sequence[Change]) -> tuple[int, list[Change]]:
         """Plan changes and append one frame; return where it ends, and who waits for files."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import sys
 from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
 from aiocheckpoint._copied_errors import own_copy
 from aiocheckpoint._disk.locks import MovedError
+from aiocheckpoint._disk.pending import SESSION_INODES
 from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.attempt import Attempt
 from aiocheckpoint._engine.changes import Change, Flush, Wake
@@ -27,6 +29,7 @@ from aiocheckpoint.errors import StorageError, StorageFullError
 _ROOM_SECONDS = 0.005
 _FLUSH_SECONDS = 1.0
 _TRIES = 3
+_SPARED_INODES = 32  # for parts of the journal, without which nothing can be deleted
 
 
 class Root(Protocol):
@@ -198,14 +201,14 @@ class Committer:
             if not attempt.knows_sessions():
                 return False
             left = deque(batch)
-            fitting = self._with_room(root, left)
+            fitting = self._with_room(root, attempt, left)
             begun = [change for change in fitting if change.job.begin()]
             place, late = attempt.append(begun)
             if not late and self._applier.error is not None:  # which may be over
                 late = [change for change in begun if isinstance(change, Flush)]
             is_full = isinstance(self._applier.error, StorageFullError)
             if left and (is_full or not (begun or root.view.pressing_bytes())):
-                left = self._refused(root, left)
+                left = self._refused(root, attempt, left)
         for change in late:
             change.job.wait_for_files()
         self.commits += 1
@@ -225,13 +228,15 @@ class Committer:
             self._limits = self._limits._replace(max_file_bytes=max_file_bytes)
         return self._limits
 
-    def _with_room(self, root: WritableRoot, waiting: deque[Change]) -> list[Change]:
+    def _with_room(
+        self, root: WritableRoot, attempt: Attempt, waiting: deque[Change]
+    ) -> list[Change]:
         """
         Take out what there is room for, in the log, and for its files on the disk.
 
         Or the log would take in what can be neither written nor, where that needs a slot, removed.
         When all is flushed, one change passes that has room for its files alone: it may remove
-        what makes more.
+        what makes more. So they pass one by one where inodes are few, which deletes free then.
         """
         limit = root.log.control.max_bytes if root.log.control else root.max_bytes
         room = limit - root.view.pressing_bytes()
@@ -239,27 +244,34 @@ class Committer:
         wanted = disk_bytes(waiting)
         disk = _disk_room(root, wanted)
         max_disk_bytes = None if wanted <= disk else disk
+        most_inodes = _SPARED_INODES + (1 + SESSION_INODES) * sum([c.files for c in waiting])
+        if root.appender.free.room_inodes(most_inodes) < most_inodes:
+            max_disk_bytes = 0
         if room < limit:
             max_alone_bytes = 0
+        elif max_disk_bytes is None:  # as nearly always: then nobody asks the disk again
+            max_alone_bytes = wanted
         else:
-            is_ample = max_disk_bytes is None  # as nearly always: then nobody asks the disk again
-            max_alone_bytes = wanted if is_ample else root.log.slots.free_bytes()
+            found = root.log.slots.free_room()
+            first = next((c for c in waiting if c.files and not c.job.is_over), None)
+            lacks_inodes = first is not None and attempt.inodes(first) > found.inodes
+            max_alone_bytes = 0 if lacks_inodes else found.size_bytes
         return take_fairly(waiting, Room(together, max_disk_bytes, max_alone_bytes))
 
-    def _refused(self, root: WritableRoot, left: deque[Change]) -> deque[Change]:
+    def _refused(self, root: WritableRoot, attempt: Attempt, left: deque[Change]) -> deque[Change]:
         """
         Refuse saves that the disk has no room for, as files find none, or all are there already;
-        return what is left.
+        return what is left. Where bytes lack that is all, where inodes do who needs more of them.
 
         It needs the log's lock, without which others change what is to be written.
         """
-        if not root.view.pressing_bytes():  # no flush does it
-            root.appender.free.trim(0, spares=0)
-        if _disk_room(root) >= disk_bytes([left[0]]):
-            return left
-        saves = [change for change in left if not change.is_removal]
-        self._fail(saves, root.appender.free.no_room())
-        return deque(change for change in left if change.is_removal)
+        free, wanted = root.appender.free, disk_bytes([left[0]])
+        if _disk_room(root) < wanted and not root.view.pressing_bytes():  # no flush does it
+            free.trim(0, spares=0)
+        inodes = free.room_inodes(sys.maxsize) if _disk_room(root) >= wanted else -1
+        refused = {c for c in left if not c.is_removal and attempt.inodes(c) > inodes}
+        self._fail(refused, free.no_room())
+        return deque(change for change in left if change not in refused)
 
 
 def _disk_room(root: WritableRoot, wanted: int = 0) -> int:

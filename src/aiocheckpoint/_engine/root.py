@@ -88,7 +88,7 @@ class WritableRoot:
         self.view = opened.view
         self.bodies = opened.bodies
         self.committed = 0
-        self.appender = Appender(opened.view.files, log_, opened.view.pending.file_bytes)
+        self.appender = Appender(opened.view.files, log_, opened.view.pending)
 
     def scan(self) -> None:
         """Read the log to its end, and tell what others have left in it."""
