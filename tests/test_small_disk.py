@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 
 from aiocheckpoint import (
     AsyncCheckpointWriter,
+    BlobRecord,
     CheckpointData,
     DurabilityUnknownError,
     SessionOwnedError,
@@ -568,6 +570,25 @@ class TestFewInodes:
                 await writer.save(step(number))
                 await writer.flush()
             assert [meta.iteration for meta in await writer.list("s")] == [12, 11]
+
+    @pytest.mark.parametrize("left", [1, 2, 3])
+    async def test_blobs_take_some(self, small_disk: Callable[[str], Path], left: int) -> None:
+        """A blob and its directory count as well: without room for all the save is refused."""
+        disk = await asyncio.to_thread(small_disk, "size=24m,nr_inodes=200")
+        digest = hashlib.sha256(b"blob").hexdigest()
+        record = BlobRecord(session_id="s", checkpoint_id="b", blob_digests=(digest,))
+        async with AsyncCheckpointWriter(
+            disk / "state", record_type=BlobRecord, max_backups=0
+        ) as writer:
+            await writer.save(BlobRecord(session_id="s", checkpoint_id="a"))
+            await writer.flush()
+            made = await asyncio.to_thread(take_all_inodes, disk)
+            for path in made[:left]:
+                await asyncio.to_thread(path.unlink)
+            with contextlib.nullcontext() if left == 3 else pytest.raises(StorageFullError):
+                await writer.save(record, blobs={digest: b"blob"})
+            await writer.flush()
+            assert len(await writer.list("s")) == (2 if left == 3 else 1)
 
     async def test_large_saves_need_no_more_of_them(
         self, small_disk: Callable[[str], Path]

@@ -440,11 +440,10 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
     def _add_blobs(self, save: Save, digests: tuple[str, ...], blobs: Mapping[str, bytes]) -> None:
         require_digests(digests)
         save.digests = digests
-        save.blobs = frozen_blobs(blobs, digests)
+        save.give(frozen_blobs(blobs, digests))
         for digest, data in save.blobs.items():
             if len(data) > self._max_bytes:
                 raise CheckpointTooLargeError(f"blob {digest}", len(data), self._max_bytes)
-            save.size_bytes += len(data)
 
     async def load(
         self, session_id: SessionId, checkpoint_id: CheckpointId | None = None

@@ -117,9 +117,12 @@ class Attempt:
         """Return how many files and directories a change makes on the disk at most."""
         if not change.files:
             return 0
+        has_blobs = any(isinstance(part, Save) and part.blobs for part in change.parts)
         known = [self._sessions[name].known for name in change.sessions if name in self._sessions]
-        new = [index for index in known if not index.signature.inode]
-        return change.files + SESSION_INODES * len(new)
+        # Of an old session the directory of its blobs may have gone with the last of them.
+        return change.files + sum(
+            has_blobs if index.signature.inode else SESSION_INODES for index in known
+        )
 
     def append(self, begun: Sequence[Change]) -> tuple[int, list[Change]]:
         """Plan changes and append one frame; return where it ends, and who waits for files."""
