@@ -590,6 +590,38 @@ class TestFewInodes:
             await writer.flush()
             assert len(await writer.list("s")) == (2 if left == 3 else 1)
 
+    @pytest.mark.parametrize("left", [1, 2, 3])
+    async def test_who_passes_finds_room(
+        self, small_disk: Callable[[str], Path], left: int
+    ) -> None:
+        """Of several saves that wait none gets the room that another one was found to need."""
+        disk = await asyncio.to_thread(small_disk, "size=24m,nr_inodes=200")
+        async with AsyncCheckpointWriter(disk / "state", max_backups=0) as writer:
+            await writer.save(step(0))
+            await writer.flush()
+            made = await asyncio.to_thread(take_all_inodes, disk)
+            for path in made[:left]:
+                await asyncio.to_thread(path.unlink)
+            calls = (
+                writer.delete("s", "absent"),
+                writer.delete("s", "absent"),
+                writer.save(step(1)),
+                writer.save(CheckpointData(session_id="new")),
+            )
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            assert [type(outcome) for outcome in outcomes[2:]] == [str, StorageFullError]
+            await writer.flush()
+
+    async def test_bursts_share_commits(self, small_disk: Callable[[str], Path]) -> None:
+        """Saves that have room wait for no flush, also where another one each would have none."""
+        disk = await asyncio.to_thread(small_disk, "size=24m,nr_inodes=400")
+        async with AsyncCheckpointWriter(disk / "state", max_backups=0) as writer:
+            await writer.save(step(0))
+            await writer.flush()
+            before = writer.stats().commits
+            await asyncio.gather(*(writer.save(step(n)) for n in range(1, 301)))
+            assert writer.stats().commits - before < 10
+
     async def test_large_saves_need_no_more_of_them(
         self, small_disk: Callable[[str], Path]
     ) -> None:

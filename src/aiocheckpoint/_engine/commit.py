@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from aiocheckpoint._copied_errors import own_copy
+from aiocheckpoint._disk.files import FreeRoom
 from aiocheckpoint._disk.locks import MovedError
 from aiocheckpoint._disk.pending import SESSION_INODES
 from aiocheckpoint._engine.applier import Applier
@@ -236,27 +237,24 @@ class Committer:
 
         Or the log would take in what can be neither written nor, where that needs a slot, removed.
         When all is flushed, one change passes that has room for its files alone: it may remove
-        what makes more. So they pass one by one where inodes are few, which deletes free then.
+        what makes more.
         """
         limit = root.log.control.max_bytes if root.log.control else root.max_bytes
         room = limit - root.view.pressing_bytes()
         together = min(room, root.log.slots.max_bytes // 2)  # or no slot could hold them
         wanted = disk_bytes(waiting)
-        disk = _disk_room(root, wanted)
-        max_disk_bytes = None if wanted <= disk else disk
         most_inodes = _SPARED_INODES + (1 + SESSION_INODES) * sum([c.files for c in waiting])
-        if root.appender.free.room_inodes(most_inodes) < most_inodes:
-            max_disk_bytes = 0
+        inodes = root.appender.free.room_inodes(most_inodes)
+        disk = FreeRoom(_disk_room(root, wanted), max(inodes - _SPARED_INODES, 0))
+        is_ample = wanted <= disk.size_bytes and most_inodes <= inodes
         if room < limit:
-            max_alone_bytes = 0
-        elif max_disk_bytes is None:  # as nearly always: then nobody asks the disk again
-            max_alone_bytes = wanted
-        else:
-            found = root.log.slots.free_room()
-            first = next((c for c in waiting if c.files and not c.job.is_over), None)
-            lacks_inodes = first is not None and attempt.inodes(first) > found.inodes
-            max_alone_bytes = 0 if lacks_inodes else found.size_bytes
-        return take_fairly(waiting, Room(together, max_disk_bytes, max_alone_bytes))
+            alone = FreeRoom(0, 0)
+        else:  # as nearly always there is plenty: then nobody asks the disk again
+            alone = (
+                FreeRoom() if is_ample else FreeRoom(root.log.slots.free_room().size_bytes, inodes)
+            )
+        fair = Room(together, None if is_ample else disk, alone, attempt.inodes)
+        return take_fairly(waiting, fair)
 
     def _refused(self, root: WritableRoot, attempt: Attempt, left: deque[Change]) -> deque[Change]:
         """

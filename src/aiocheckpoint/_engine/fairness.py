@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from aiocheckpoint._disk.files import FreeRoom
 from aiocheckpoint._disk.pending import FILE_BYTES
 from aiocheckpoint._engine.changes import Batch, Change
 from aiocheckpoint._format.log import BLOCK_BYTES
@@ -23,13 +23,20 @@ class Room(NamedTuple):
 
     Attributes:
         max_bytes: of the journal.
-        max_disk_bytes: of the disk; None where all that wait have room.
-        max_alone_bytes: of the disk by the files of the first change, where it is over the others.
+        disk: of the disk; None where all that wait have room.
+        alone: of the disk by the files of the first change, where it is over the others.
+        inodes: tells how many a change takes.
     """
 
     max_bytes: int = 8 << 20
-    max_disk_bytes: int | None = None
-    max_alone_bytes: int = sys.maxsize
+    disk: FreeRoom | None = None
+    alone: FreeRoom = FreeRoom()
+    inodes: Callable[[Change], int] = lambda change: change.files
+
+    def lets_pass(self, change: Change) -> bool:
+        """Tell whether there is room for the files of a change, if no other has any."""
+        has_bytes = file_bytes([change]) <= self.alone.size_bytes
+        return has_bytes and self.inodes(change) <= self.alone.inodes
 
 
 AMPLE_ROOM = Room()
@@ -83,9 +90,9 @@ def take_fairly(
 def _all_fit(waiting: deque[Change], room: Room) -> bool:
     if len(waiting) > _MAX_CHANGES:
         return False
-    if len(waiting) == 1 and file_bytes(waiting) <= room.max_alone_bytes:
+    if room.disk is None and room.max_bytes >= sum([c.size_bytes for c in waiting]):
         return True
-    return room.max_disk_bytes is None and room.max_bytes >= sum([c.size_bytes for c in waiting])
+    return len(waiting) == 1 and room.lets_pass(waiting[0])
 
 
 class _Used:
@@ -94,7 +101,7 @@ class _Used:
     def __init__(self, room: Room, *, is_full: bool) -> None:
         self._room = room
         self._is_full = is_full
-        self._bytes = self._disk_bytes = 0
+        self._bytes = self._disk_bytes = self._inodes = 0
         self._has_saves = False
 
     def admits(self, change: Change) -> bool:
@@ -102,15 +109,22 @@ class _Used:
         if change.is_removal:
             return True
         room = self._room
-        self._bytes += change.size_bytes
-        self._disk_bytes += disk_bytes([change])
-        lacks_disk = room.max_disk_bytes is not None and self._disk_bytes > room.max_disk_bytes
-        if (self._bytes > room.max_bytes or lacks_disk) and (
-            self._has_saves or file_bytes([change]) > room.max_alone_bytes
-        ):
+        fits = self._adds(change)
+        if not fits and (self._has_saves or not room.lets_pass(change)):
             self._is_full = True
         self._has_saves = True
         return not self._is_full
+
+    def _adds(self, change: Change) -> bool:
+        """Add what a change takes to what others do; tell whether there is room for all."""
+        disk = self._room.disk
+        self._bytes += change.size_bytes
+        has_room = self._bytes <= self._room.max_bytes
+        if disk is None:
+            return has_room
+        self._disk_bytes += disk_bytes([change])
+        self._inodes += self._room.inodes(change)
+        return has_room and self._disk_bytes <= disk.size_bytes and self._inodes <= disk.inodes
 
 
 def _by_turn(waiting: Iterable[Change]) -> OrderedDict[str, deque[Change]]:
