@@ -571,6 +571,18 @@ class TestFewInodes:
                 await writer.flush()
             assert [meta.iteration for meta in await writer.list("s")] == [12, 11]
 
+    async def test_no_spare_takes_the_last(self, small_disk: Callable[[str], Path]) -> None:
+        """A part of the journal that is made ahead leaves a few to the files of saves."""
+        disk = await asyncio.to_thread(small_disk, "size=64m,nr_inodes=200")
+        async with AsyncCheckpointWriter(disk / "state", max_backups=0) as writer:
+            await writer.save(step(0))
+            await writer.flush()
+            made = await asyncio.to_thread(take_all_inodes, disk)
+            await asyncio.to_thread(made[0].unlink)
+            await writer.save(step(1, messages=["x" * 1_500_000]))
+            await writer.flush()
+            assert len(await writer.list("s")) == 2
+
     @pytest.mark.parametrize("left", [1, 2, 3])
     async def test_blobs_take_some(self, small_disk: Callable[[str], Path], left: int) -> None:
         """A blob and its directory count as well: without room for all the save is refused."""

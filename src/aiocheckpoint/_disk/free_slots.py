@@ -14,6 +14,7 @@ from aiocheckpoint.errors import StorageError, StorageFullError
 _REMOVALS_BYTES = 64 << 10
 _AMPLE_BYTES = 64 << 20
 _AMPLE_INODES = 1 << 17
+_FEW_INODES = 8  # with fewer a save may have been let in that takes all of them
 _SECONDS = 1.0
 
 
@@ -48,8 +49,14 @@ class FreeSlots:
         """Return how many inodes the disk has beside the files to be written, as `room_bytes`."""
         if not self._is_recent or self._known.inodes < _AMPLE_INODES:
             self._ask()
-        at_least = self._known.inodes - self._pending.most_inodes()
-        return at_least if at_least >= wanted else self._known.inodes - self._pending.inodes()
+        at_least = self._known.inodes - self._pending.most_inodes() - 1
+        if at_least >= wanted:
+            return at_least
+        for_slot = 0 if self.numbers() else 1  # which flushes and deletes may need
+        return self._known.inodes - self._pending.inodes() - for_slot
+
+    def _unpromised_inodes(self) -> int:
+        return self._log.slots.free_room().inodes - self._pending.inodes()
 
     @property
     def _is_recent(self) -> bool:
@@ -118,6 +125,8 @@ class FreeSlots:
 
     def _create(self, size: int, spared_bytes: int) -> int:
         self._require_room(size, spared_bytes)
+        if spared_bytes and self._unpromised_inodes() < 1:
+            raise self.no_room()
         return self._log.slots.create(size)
 
     def _require_room(self, size: int, spared_bytes: int) -> None:
@@ -185,7 +194,9 @@ class FreeSlots:
     def _spare_bytes(self) -> int:
         size = self._next_bytes()
         wanted = 3 * size  # its files, and something to spare
-        return size if self.room_bytes(wanted) >= wanted else 0
+        if self.room_bytes(wanted) < wanted:
+            return 0
+        return size if self._unpromised_inodes() >= _FEW_INODES else 0
 
     def adopt_spare(self) -> None:
         """
