@@ -300,7 +300,7 @@ class LocalStore(Generic[RecordT]):
                 reason += f", since its files cannot be written: {cause}"
             private = Directory(self.place.path, None).join(names.PRIVATE_DIRECTORY)
             number = cause.errno if isinstance(cause, StorageError) else None
-            return StorageFullError("save", private, number, reason)
+            return StorageFullError("write", private, number, reason)
         error = self._held_up(waits_for_files=is_late)
         if error is None or not is_late or isinstance(change, Flush):
             return error
