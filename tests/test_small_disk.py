@@ -659,6 +659,14 @@ class TestFewInodes:
             await asyncio.gather(*(writer.save(step(n)) for n in range(100)))
             assert len(await writer.list("s")) == 100
 
+    async def test_many_share_a_commit(self, small_disk: Callable[[str], Path]) -> None:
+        """Where some of a burst find inodes, these are saved together."""
+        disk = await asyncio.to_thread(small_disk, "size=64m,nr_inodes=5000")
+        async with AsyncCheckpointWriter(disk / "state", lock_timeout_seconds=100) as writer:
+            records = [CheckpointData(session_id=f"s{n}") for n in range(1_200)]
+            await asyncio.gather(*map(writer.save, records))
+            assert writer.stats().commits < 200
+
     async def test_none_is_left(self, small_disk: Callable[[str], Path]) -> None:
         """A save is refused at once; loads, deletes and closing go on."""
         disk = await asyncio.to_thread(small_disk, "size=24m,nr_inodes=200")
