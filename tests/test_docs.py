@@ -270,6 +270,22 @@ def test_every_block_is_tried_somewhere() -> None:
     assert others == {page: ["bash"] * len(runners) for page, runners in BASH_BLOCKS.items()}
 
 
+class Reader(Prompt):
+    """A prompt that runs nothing."""
+
+    def runcode(self, code: types.CodeType) -> None:
+        """Leave it."""
+
+
+@pytest.mark.parametrize("page", sorted(RUN_ELSEWHERE))
+def test_what_is_run_elsewhere_can_be_pasted(page: str) -> None:
+    """Each example of it is a file, by its name, or can be pasted into `python -m asyncio`."""
+    with asyncio.Runner() as runner:
+        for block in fenced(REPOSITORY / page):
+            if block.language == "py" and not _FILE_NAME.match(block.text):
+                run_python(block, Reader({}, runner))
+
+
 def test_what_is_run_elsewhere_is_run_there() -> None:
     """Each test that is said to run a page exists, opens that page, and is run by the CI."""
     ci = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
