@@ -51,6 +51,10 @@ def temporary_files(root: Path) -> list[Path]:
     return list(root.rglob(".tmp*"))
 
 
+def backup_files(disk: Path) -> list[Path]:
+    return list(disk.rglob("*.backup"))
+
+
 @pytest.fixture(autouse=True)
 def _patient_commits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let commits wait for files that make room as long as a slow machine needs."""
@@ -552,6 +556,45 @@ class TestFewInodes:
                 await writer.flush()
                 await writer.delete_session(f"s{number}")
                 await writer.flush()
+
+    async def test_who_has_read_them_does_too(self, small_disk: Callable[[str], Path]) -> None:
+        """Nor do those that a writer keeps open whose sessions another one has deleted."""
+        disk = await asyncio.to_thread(small_disk, "size=24m,nr_inodes=1000")
+        async with (
+            AsyncCheckpointWriter(disk / "state") as writer,
+            AsyncCheckpointWriter(disk / "state") as reader,
+        ):
+            await writer.save(step(0))
+            await writer.flush()
+            before = (await asyncio.to_thread(os.statvfs, disk)).f_ffree
+            for number in range(100):
+                await writer.save(CheckpointData(session_id=f"s{number}"))
+            await writer.flush()
+            for number in range(100):
+                await reader.load(f"s{number}")
+            for number in range(100):
+                await writer.delete_session(f"s{number}")
+            await writer.flush()
+            await reader.load("s")
+            assert before - (await asyncio.to_thread(os.statvfs, disk)).f_ffree < 10
+
+    async def test_backups_are_left_out(self, small_disk: Callable[[str], Path]) -> None:
+        """Where there is room for a checkpoint and not for another name, it is written."""
+        disk = await asyncio.to_thread(small_disk, "size=24m,nr_inodes=200")  # a name takes one
+        async with AsyncCheckpointWriter(disk / "state", max_backups=0) as writer:
+            for number in range(4):
+                await writer.save(step(number))
+        made = await asyncio.to_thread(take_all_inodes, disk)
+        await asyncio.to_thread(made[0].unlink)
+        async with AsyncCheckpointWriter(disk / "state", max_backups=3) as writer:
+            await writer.save(step(4))
+            await writer.flush()
+            assert await writer.check() == ()
+            for path in made[1:]:
+                await asyncio.to_thread(path.unlink)
+            await writer.save(step(5))
+            await writer.flush()
+        assert len(await asyncio.to_thread(backup_files, disk)) == 3
 
     @pytest.mark.parametrize("left", [1, 2])
     async def test_replacing_saves_need_one(

@@ -13,7 +13,7 @@ from aiocheckpoint.errors import StorageError, StorageFullError
 
 _REMOVALS_BYTES = 64 << 10
 _AMPLE_BYTES = 64 << 20
-_AMPLE_INODES = 1 << 17
+_AMPLE_INODES = 1 << 16  # more than a second of saves takes
 _FEW_INODES = 8  # with fewer a save may have been let in that takes all of them
 _SECONDS = 1.0
 

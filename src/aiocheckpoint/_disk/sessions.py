@@ -232,11 +232,11 @@ class SessionDirectories:
             ]
         if self._files.remove_subdirectory(self.root, name):
             removed.append(self.root.join(name))
-        self._forget(name)
+        self.forget(name)
         return removed
 
-    def _forget(self, name: str) -> None:
-        """Close what is open of a session: what was removed would keep its inodes."""
+    def forget(self, name: str) -> None:
+        """Close what is open of a session, as it would keep inodes of what is removed."""
         with self._mutex:
             keys = (_Key(name), _Key(name, names.BLOBS_DIRECTORY))
             found = [self._open.pop(key, None) for key in keys]

@@ -147,6 +147,7 @@ class View:
             self._generation += 1
             self.pending.clear(flushed)
             self.indexes.clear()
+            self.sessions.close()  # of those that are gone by now they would keep the inodes
             self._kept_owners = None
         needed_after = self.pending.needed_after(flushed)  # a listing may have begun before
         for read in advance.frames:
@@ -204,6 +205,8 @@ class View:
             index = known.get(entry.session)
             if index is not None:
                 index.apply(entry, names, is_ours=is_ours)
+            if isinstance(entry, Removed) and (index is None or not index.count):
+                self.sessions.forget(entry.session)
 
     # Owners
 

@@ -241,10 +241,11 @@ class Files:
         self._point(directory, index, newest[0] if newest else None)
         for name in newest[1:]:
             backup = name.text + names.BACKUP_SUFFIX
-            if backup not in index.backups and self._files.link(
-                directory, name.text, directory, backup
-            ):
-                index.backups.append(backup)
+            if backup in index.backups:
+                continue
+            with contextlib.suppress(StorageFullError):  # it is another name, and not the file
+                if self._files.link(directory, name.text, directory, backup):
+                    index.backups.append(backup)
         if wanted.saved:
             index.backups.sort()
             for backup in index.backups[: max(len(index.backups) - backups, 0)]:

@@ -249,10 +249,10 @@ class Committer:
         is_ample = wanted <= disk.size_bytes and most_inodes <= inodes
         if room < limit:
             alone = FreeRoom(0, 0)
-        else:  # as nearly always there is plenty: then nobody asks the disk again
-            alone = (
-                FreeRoom() if is_ample else FreeRoom(root.log.slots.free_room().size_bytes, inodes)
-            )
+        elif is_ample:  # as nearly always: then nobody asks the disk again
+            alone = FreeRoom()
+        else:
+            alone = FreeRoom(root.log.slots.free_room().size_bytes, inodes)
         fair = Room(together, None if is_ample else disk, alone, attempt.inodes)
         return take_fairly(waiting, fair)
 
@@ -266,8 +266,10 @@ class Committer:
         free, wanted = root.appender.free, disk_bytes([left[0]])
         if _disk_room(root) < wanted and not root.view.pressing_bytes():  # no flush does it
             free.trim(0, spares=0)
-        inodes = free.room_inodes(sys.maxsize) if _disk_room(root) >= wanted else -1
-        refused = {c for c in left if not c.is_removal and attempt.inodes(c) > inodes}
+        refused = {change for change in left if not change.is_removal}
+        if _disk_room(root) >= wanted:
+            inodes = free.room_inodes(sys.maxsize)
+            refused = {change for change in refused if attempt.inodes(change) > inodes}
         self._fail(refused, free.no_room())
         return deque(change for change in left if change not in refused)
 
