@@ -531,6 +531,20 @@ class TestServer:
             await store.save(_step(3))
             assert await store.ids("s") == ("0003", "0001")
 
+    async def test_one_that_is_away_for_another_loop(
+        self, own_server: Callable[..., PostgresServer]
+    ) -> None:
+        """A store that was connected waits for its server on a loop that never was, too."""
+        from aiocheckpoint.stores.postgres import PostgresStore
+
+        server = await asyncio.to_thread(own_server)
+        async with PostgresStore(server.dsn(), server_timeout_seconds=60) as store:
+            await store.save(_step(1))
+            await asyncio.to_thread(server.kill)
+            calls = [asyncio.to_thread(asyncio.run, store.ids("s")) for _ in range(3)]
+            *found, _ = await asyncio.gather(*calls, asyncio.to_thread(server.start))
+            assert found == [("0001",)] * 3
+
     async def test_a_server_with_other_settings(
         self, own_server: Callable[..., PostgresServer]
     ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Generic, TypeVar
@@ -35,6 +36,7 @@ class Client(Generic[RecordT]):
         kit: what bodies are.
         max_checkpoints: how many to keep in a session; None for all.
         identity: of the schema, which must be there; None where it need not.
+        was_connected: as of `Server`.
 
     Attributes:
         loop: the event loop.
@@ -52,9 +54,10 @@ class Client(Generic[RecordT]):
         kit: RecordKit[RecordT],
         max_checkpoints: int | None,
         identity: Identity | None,
+        was_connected: threading.Event,
     ) -> None:
         self.loop = asyncio.get_running_loop()
-        self.server = Server(source, options, identity)
+        self.server = Server(source, options, identity, was_connected)
         bodies = Bodies(compressed=options.compressed)
         self.commits = Commits(self.server, bodies, max_checkpoints)
         self.reads: Reads[RecordT] = Reads(self.server, kit, bodies)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import weakref
 from collections.abc import Mapping
 from typing import Any, Generic
@@ -37,6 +38,7 @@ class Clients(Generic[RecordT]):
         self._kit = kit
         self._max_checkpoints = max_checkpoints
         self._identity = Identity(options.schema) if options.must_exist else None
+        self._was_connected = threading.Event()
         self._by_loop: _ByLoop = {}
         self._process_id: int | None = None  # of whoever makes the first call
         self._is_closed = False
@@ -80,7 +82,12 @@ class Clients(Generic[RecordT]):
                 reason = "a pool belongs to one event loop; give each a store, or give a URL"
                 raise UnsupportedOperationError("use on a second event loop", "this store", reason)
             client = Client(
-                self._source, self._options, self._kit, self._max_checkpoints, self._identity
+                self._source,
+                self._options,
+                self._kit,
+                self._max_checkpoints,
+                self._identity,
+                self._was_connected,
             )
             self._by_loop[loop] = client
         return client

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import re
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, TypeVar
@@ -166,14 +167,23 @@ class Server:
         source: a URL, or a pool of the application's.
         options: how to use it.
         identity: of the schema, which must be there; None where it need not.
+        was_connected: whether the store ever was, on any loop; a server that is away is waited for
+            then, as it was the right one.
 
     Attributes:
         location: where it is, without credentials.
         options: how it is used.
     """
 
-    def __init__(self, source: Any, options: Options, identity: Identity | None) -> None:
+    def __init__(
+        self,
+        source: Any,
+        options: Options,
+        identity: Identity | None,
+        was_connected: threading.Event,
+    ) -> None:
         self._identity = identity
+        self._was_connected = was_connected
         self.options = options
         self.location = (
             place_of(source, options.schema)
@@ -248,7 +258,7 @@ class Server:
         was_lost = is_unknown
         attempt = 0
         while True:
-            was_open = self._is_open
+            may_wait = self._was_connected.is_set()
             begun = [False]
             try:
                 connection = self.connection(is_change=is_change, makes_schema=makes_schema)
@@ -265,7 +275,7 @@ class Server:
             is_demoted = is_read_only(failure) and not self._is_read_only
             may_pass = was_lost or is_lost(failure) or is_demoted
             give_up_at = give_up_at or loop.time() + self.options.server_timeout_seconds
-            if not may_pass or not was_open or self._is_closed or loop.time() >= give_up_at:
+            if not may_pass or not may_wait or self._is_closed or loop.time() >= give_up_at:
                 raise self.error(failure, operation, is_unknown=was_lost) from failure
             if is_read_only(failure):
                 self._hand.let_go()
@@ -381,6 +391,7 @@ class Server:
             finally:
                 await self._pool.release(connection, timeout=RELEASE_SECONDS)
         self._is_open = True
+        self._was_connected.set()
 
     async def _made_pool(self) -> Any:
         if not isinstance(self._source, str):
