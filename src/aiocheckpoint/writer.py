@@ -395,6 +395,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             CheckpointTooLargeError: it, or a blob, is over `max_bytes`.
             MissingBlobError: a blob that it leads to is neither given nor there.
             SessionChangedError: another checkpoint is the newest.
+            CheckpointCorruptError: the newest is damaged, and with `expected` nobody knows its id.
             JournalCorruptError: changes may be lost with a part of the journal, so that nobody
                 knows the newest that is expected, or what `max_checkpoints` would drop.
             InvalidArgumentError: `expected` is no id, or `blobs` has one that neither `data` nor a

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import subprocess
 import sys
@@ -43,6 +44,20 @@ def test_all_is_listed(tool: Tool, unflushed: Path) -> None:
     listed = tool("list", unflushed, "s", "--json").json
     assert [found["checkpoint_id"] for found in listed] == ["step2", "step1", "step0"]
     assert tree(unflushed) == before
+
+
+def test_what_writes_the_files_is_said(tool: Tool, unflushed: Path) -> None:
+    """`show` and `list` name a file, or a directory of them, and say that it is not there yet."""
+    hint = f"not there yet, the journal has it; `aiocheckpoint flush {unflushed}` writes it"
+    shown = tool("show", unflushed, "s").output
+    assert re.search(
+        rf"^file {unflushed}/s/checkpoints/cp_.*\.json: {re.escape(hint)}$", shown, re.M
+    )
+    assert f"3 of them {hint}" in tool("list", unflushed, "s").output.splitlines()
+
+    tool("flush", unflushed)
+    assert "yet" not in tool("show", unflushed, "s").output
+    assert "yet" not in tool("list", unflushed, "s").output
 
 
 def test_it_is_no_damage(tool: Tool, unflushed: Path) -> None:

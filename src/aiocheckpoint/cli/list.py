@@ -15,6 +15,7 @@ from aiocheckpoint.cli.terminal import (
     cell,
     console,
     no_such_session,
+    not_written,
     plain_table,
     print_json,
     print_line,
@@ -41,7 +42,7 @@ def list_checkpoints(
     if as_json:
         print_json(metas)
         return 1 if any(meta.problem for meta in metas) else 0
-    _print_table(metas)
+    _print_table(metas, directory)
     return print_problems(
         directory, ((session, meta.checkpoint_id, meta.problem) for meta in metas)
     )
@@ -57,7 +58,7 @@ async def _metas(
         return metas
 
 
-def _print_table(metas: tuple[CheckpointMeta, ...]) -> None:
+def _print_table(metas: tuple[CheckpointMeta, ...], place: Place) -> None:
     table = plain_table("Checkpoint", "=Saved (UTC)", "Trigger", ">Iteration")
     screen = console()
     shown = shown_words(screen, [text for m in metas for text in (m.checkpoint_id, m.trigger)])
@@ -66,3 +67,6 @@ def _print_table(metas: tuple[CheckpointMeta, ...]) -> None:
     screen.print(table)
     if metas[0].path is not None:
         print_line(screen, f"files: {word(metas[0].path.parent)}", "dim")
+        lacking = sum(meta.path is not None and not meta.path.exists() for meta in metas)
+        if lacking:
+            print_line(screen, f"{lacking} of them {not_written(place)}", "dim")

@@ -24,6 +24,7 @@ from aiocheckpoint.cli.terminal import (
     command_line,
     console,
     no_such_session,
+    not_written,
     print_bytes,
     print_line,
     print_pairs,
@@ -57,14 +58,16 @@ def show(
         store = open_raw(directory, max_bytes)
         record, metas = asyncio.run(_loaded(store, directory, session, checkpoint_id))
     record, meta = _found(record, metas, directory, session, checkpoint_id)
+    file = word(meta.path or meta.location)
     if directory.path is not None and meta.path is not None and meta.path.exists():
         body = meta.path.read_bytes()
     else:  # the journal has it, or a server
+        file += f": {not_written(directory)}" if meta.path is not None else ""
         body = msgspec.json.format(record.document, indent=2)
     if as_json:
         print_bytes(body, b"\n" if console().is_terminal else b"")
     else:
-        _print_document(msgspec.json.decode(body), meta)
+        _print_document(msgspec.json.decode(body), meta, file)
     return 0
 
 
@@ -97,7 +100,7 @@ def _found(
     raise CommandError(f"checkpoint {record.checkpoint_id!r} was deleted meanwhile; try again")
 
 
-def _print_document(document: dict[str, Any], meta: CheckpointMeta) -> None:
+def _print_document(document: dict[str, Any], meta: CheckpointMeta, file: str) -> None:
     messages = document.pop("messages", None)
     checksum, version = document.pop("_checksum", meta.checksum), document.pop("_version", "1.0")
     screen = console()
@@ -105,7 +108,7 @@ def _print_document(document: dict[str, Any], meta: CheckpointMeta) -> None:
         screen, [(cell(word(key), "bold"), _field(key, value)) for key, value in document.items()]
     )
     screen.print()
-    print_line(screen, f"file {word(meta.path or meta.location)}", "dim")
+    print_line(screen, f"file {file}", "dim")
     print_line(screen, f"format {version}, verified, sha256 {checksum}", "dim")
     if isinstance(messages, list) and messages:
         screen.print()

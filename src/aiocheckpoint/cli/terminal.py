@@ -209,6 +209,11 @@ def command_line(*arguments: str | Path | Place) -> str:
     return " ".join([_program(), *words])
 
 
+def not_written(place: Place) -> str:
+    """Say of files that are not there yet where it is what they will hold, and what writes them."""
+    return f"not there yet, the journal has it; `{command_line('flush', place)}` writes it"
+
+
 def _program() -> str:
     called = Path(sys.argv[0])
     if called.name == "__main__.py":
