@@ -51,7 +51,7 @@ def test_what_writes_the_files_is_said(tool: Tool, unflushed: Path) -> None:
     hint = f"not there yet, the journal has it; `aiocheckpoint flush {unflushed}` writes it"
     shown = tool("show", unflushed, "s").output
     assert re.search(
-        rf"^file {unflushed}/s/checkpoints/cp_.*\.json: {re.escape(hint)}$", shown, re.M
+        rf"^file {unflushed}/s/checkpoints/cp_.*\.json: {re.escape(hint)}$", shown, re.MULTILINE
     )
     assert f"3 of them {hint}" in tool("list", unflushed, "s").output.splitlines()
 
