@@ -203,7 +203,6 @@ def test_dropped_saver_gives_everything_back(root: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["sync", "async"])
-@pytest.mark.few(1)
 def test_after_the_main_thread(root: Path, form: str) -> None:
     """
     In a thread that goes on after the main one, and in `atexit`, savers store and close.
