@@ -545,6 +545,21 @@ class TestServer:
             *found, _ = await asyncio.gather(*calls, asyncio.to_thread(server.start))
             assert found == [("0001",)] * 3
 
+    async def test_one_that_is_away_for_an_update(
+        self, own_server: Callable[..., PostgresServer]
+    ) -> None:
+        """An update waits as long as any other call, however short others may hold a session."""
+        from aiocheckpoint.stores.postgres import PostgresStore
+
+        server = await asyncio.to_thread(own_server)
+        async with PostgresStore(server.dsn(), lock_timeout_seconds=0.001) as store:
+            await store.save(_step(1))
+            await asyncio.to_thread(server.kill)
+            _, ids = await asyncio.gather(
+                asyncio.to_thread(server.start), store.update("s", lambda it: it.saved_ids())
+            )
+            assert ids == ("0001",)
+
     async def test_a_server_with_other_settings(
         self, own_server: Callable[..., PostgresServer]
     ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import random
 import re
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import quote
@@ -73,12 +74,25 @@ class TestMaking:
             PostgresStore(arguments.pop("dsn_or_pool"), **arguments)
         assert "secret" not in str(refused.value)
 
-    async def test_no_server_is_a_named_error_at_once(self, tmp_path: Any) -> None:
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda store: store.load("s"),
+            lambda store: store.save(_step("s", 0)),
+            lambda store: store.update("s", lambda it: it.saved_ids()),
+            lambda store: store.update_many(["s", "t"], lambda them: them["s"].saved_ids()),
+            lambda store: store.own("s").__aenter__(),
+        ],
+        ids=["load", "save", "update", "update_many", "own"],
+    )
+    async def test_no_server_is_a_named_error_at_once(
+        self, tmp_path: Any, call: Callable[[Any], Awaitable[object]]
+    ) -> None:
         """A first call that reaches nobody says so without waiting, and without the password."""
         async with PostgresStore(f"postgresql://app:secret@/x?host={tmp_path}") as store:
             async with asyncio.timeout(10):
                 with pytest.raises(StoreUnavailableError) as refused:
-                    await store.load("s")
+                    await call(store)
         assert "secret" not in str(refused.value)
 
 

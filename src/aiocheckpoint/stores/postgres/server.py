@@ -223,6 +223,11 @@ class Server:
             return self.options.max_connections
         return int(self._source.get_max_size())
 
+    @property
+    def patience_seconds(self) -> float:
+        """How long calls wait for a server that is away: not at all, unless it was there once."""
+        return self.options.server_timeout_seconds if self._was_connected.is_set() else 0.0
+
     async def run(
         self,
         operation: str,
@@ -258,7 +263,6 @@ class Server:
         was_lost = is_unknown
         attempt = 0
         while True:
-            may_wait = self._was_connected.is_set()
             begun = [False]
             try:
                 connection = self.connection(is_change=is_change, makes_schema=makes_schema)
@@ -274,8 +278,8 @@ class Server:
             was_lost = was_lost or (begun[0] and is_change and is_lost(failure))
             is_demoted = is_read_only(failure) and not self._is_read_only
             may_pass = was_lost or is_lost(failure) or is_demoted
-            give_up_at = give_up_at or loop.time() + self.options.server_timeout_seconds
-            if not may_pass or not may_wait or self._is_closed or loop.time() >= give_up_at:
+            give_up_at = give_up_at or loop.time() + self.patience_seconds
+            if not may_pass or self._is_closed or loop.time() >= give_up_at:
                 raise self.error(failure, operation, is_unknown=was_lost) from failure
             if is_read_only(failure):
                 self._hand.let_go()
@@ -361,17 +365,23 @@ class Server:
             await self._hand.returned()
 
     async def _acquired(self, hand: Hand) -> Connection:
+        seconds = self.options.lock_timeout_seconds
+        if not self._is_in_use:  # it may be the server that has to answer
+            seconds = max(seconds, self.options.server_timeout_seconds)
         try:
-            async with asyncio.timeout(self.options.lock_timeout_seconds):
+            async with asyncio.timeout(seconds):
                 return await hand.acquired()
         except TimeoutError:
-            pool = self._pool
-            if pool.get_idle_size() or pool.get_size() < self.max_connections:
+            if not self._is_in_use:
                 raise  # of the connecting
-            raise StoreBusyError(
-                f"all {self.max_connections} connections to {self.location}",
-                self.options.lock_timeout_seconds,
-            ) from None
+            what = f"all {self.max_connections} connections to {self.location}"
+            raise StoreBusyError(what, seconds) from None
+
+    @property
+    def _is_in_use(self) -> bool:
+        """Whether all connections are."""
+        pool = self._pool
+        return not pool.get_idle_size() and pool.get_size() >= self.max_connections
 
     async def _opened(self) -> None:
         if self._is_closed:

@@ -79,7 +79,7 @@ class Updates(Generic[RecordT]):
             fence: the token of the owner who makes the changes.
         """
         options = self._server.options
-        patience = Patience(options.lock_timeout_seconds, _PAUSE_SECONDS)
+        patience: Patience | None = None
         try:
             async with asyncio.timeout(options.lock_timeout_seconds):
                 await self._commits.may_wait.acquire()
@@ -97,6 +97,7 @@ class Updates(Generic[RecordT]):
                 except _OvertakenError:  # by the first who have stored anything there
                     continue
                 except LostError as error:
+                    patience = patience or Patience(self._server.patience_seconds, _PAUSE_SECONDS)
                     if patience.is_over:
                         cause = error.__cause__ or error
                         raise self._server.error(cause, _OPERATION) from cause
