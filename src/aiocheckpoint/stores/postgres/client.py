@@ -15,8 +15,9 @@ from aiocheckpoint.stores.postgres.bodies import Bodies
 from aiocheckpoint.stores.postgres.commits import Commits
 from aiocheckpoint.stores.postgres.health import Health
 from aiocheckpoint.stores.postgres.identity import Identity
+from aiocheckpoint.stores.postgres.options import Options
 from aiocheckpoint.stores.postgres.reads import Reads
-from aiocheckpoint.stores.postgres.server import Options, Server
+from aiocheckpoint.stores.postgres.server import Server
 from aiocheckpoint.stores.postgres.sessions import Reading
 from aiocheckpoint.stores.postgres.updates import Updates
 

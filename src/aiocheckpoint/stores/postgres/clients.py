@@ -13,7 +13,7 @@ from aiocheckpoint.errors import UnsupportedOperationError, WriterClosedError
 from aiocheckpoint.kit import RecordKit, RecordT, outlast
 from aiocheckpoint.stores.postgres.client import Client
 from aiocheckpoint.stores.postgres.identity import Identity
-from aiocheckpoint.stores.postgres.server import Options
+from aiocheckpoint.stores.postgres.options import Options
 from aiocheckpoint.stores.postgres.urls import place_of
 
 _ByLoop = dict[asyncio.AbstractEventLoop, Client[Any]]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import asyncpg
@@ -17,18 +16,12 @@ import asyncpg
 from aiocheckpoint.errors import (
     CheckpointError,
     DurabilityUnknownError,
-    InvalidArgumentError,
     StorageError,
     StoreBusyError,
     UnsuitableStoreError,
     WriterClosedError,
 )
-from aiocheckpoint.kit import (
-    encode_id,
-    require_count,
-    require_instance,
-    require_seconds,
-)
+from aiocheckpoint.kit import encode_id
 from aiocheckpoint.models import CheckpointId, SessionId
 from aiocheckpoint.stores.postgres.errors import (
     IS_REPLICA,
@@ -41,13 +34,12 @@ from aiocheckpoint.stores.postgres.errors import (
     translated,
 )
 from aiocheckpoint.stores.postgres.identity import Identity
+from aiocheckpoint.stores.postgres.options import Options
 from aiocheckpoint.stores.postgres.pools import RELEASE_SECONDS, Connection, Hand, made_pool
 from aiocheckpoint.stores.postgres.schema import in_schema, require_schema, version_of
 from aiocheckpoint.stores.postgres.urls import place_of, wrong_parameter
 
 ResultT = TypeVar("ResultT")
-_SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
-_FEWEST_CONNECTIONS = 4
 _OLDEST_VERSION = 130000
 _PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.25, 0.5)
 _GOODBYE_SECONDS = 1.0
@@ -62,76 +54,6 @@ select current_setting('server_version_num')::int as version, current_setting('f
 _FORGET = (
     "delete from aiocheckpoint.writer where updated_at < clock_timestamp() - interval '7 days'"
 )
-
-
-class Options(NamedTuple):
-    """
-    How to use the server.
-
-    Attributes:
-        schema: where the tables are.
-        max_connections: how many connections a pool of our own may have.
-        statement_cache_size: prepared statements that each of them keeps; None for what suits.
-        lock_timeout_seconds: how long to wait for what others hold.
-        server_timeout_seconds: how long to wait for an answer, and for a server that is away.
-        compressed: whether bodies are compressed.
-        must_exist: whether to refuse a database without the schema.
-        migrates: whether to bring an older schema up to date.
-    """
-
-    schema: str
-    max_connections: int
-    statement_cache_size: int | None
-    lock_timeout_seconds: float
-    server_timeout_seconds: float
-    compressed: bool
-    must_exist: bool
-    migrates: bool
-
-    @property
-    def lock_timeout_ms(self) -> int:
-        """What the server is told; for it 0 is for ever."""
-        return max(1, min(int(self.lock_timeout_seconds * 1000), 2**31 - 1))
-
-
-def checked_options(
-    schema: str,
-    max_connections: int,
-    statement_cache_size: int | None,
-    lock_timeout_seconds: float,
-    server_timeout_seconds: float,
-    *,
-    compressed: bool,
-    must_exist: bool,
-    migrates: bool,
-) -> Options:
-    """
-    Return options after looking at each.
-
-    Raises:
-        InvalidArgumentError: one is of the wrong type or out of range.
-    """
-    given: object = schema
-    if not isinstance(given, str) or not _SCHEMA_NAME.fullmatch(given):
-        wanted = "at most 63 letters, digits and underscores, no digit first"
-        raise InvalidArgumentError("schema", given, wanted)
-    require_count("max_connections", max_connections, _FEWEST_CONNECTIONS)
-    if statement_cache_size is not None:
-        require_count("statement_cache_size", statement_cache_size, 0)
-    require_seconds("lock_timeout_seconds", lock_timeout_seconds)
-    require_seconds("server_timeout_seconds", server_timeout_seconds)
-    require_instance("compressed", compressed, bool)
-    require_instance("must_exist", must_exist, bool)
-    return Options(
-        schema,
-        max_connections,
-        statement_cache_size,
-        float(lock_timeout_seconds),
-        float(server_timeout_seconds),
-        compressed,
-        must_exist,
-        migrates,
-    )
 
 
 def cut(connection: Connection) -> None:

@@ -45,8 +45,8 @@ from aiocheckpoint.stores.postgres.changes import Change, Delete, Save
 from aiocheckpoint.stores.postgres.client import Client
 from aiocheckpoint.stores.postgres.clients import Clients
 from aiocheckpoint.stores.postgres.listing import meta_of
+from aiocheckpoint.stores.postgres.options import checked_options
 from aiocheckpoint.stores.postgres.ownership import Leases
-from aiocheckpoint.stores.postgres.server import checked_options
 from aiocheckpoint.stores.postgres.urls import checked_source
 
 ResultT = TypeVar("ResultT")
