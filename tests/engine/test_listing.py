@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,7 @@ from typing import Literal
 import pytest
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, CheckpointError
-from aiocheckpoint._disk.files import Directory
+from aiocheckpoint._disk.files import Directory, LocalFiles
 from aiocheckpoint._disk.index import SessionIndex
 from aiocheckpoint._disk.view import View
 from aiocheckpoint._engine import listing
@@ -336,3 +337,29 @@ async def test_many(make_writer: MakeWriter, root: Path) -> None:
     finally:
         ending.set()
         assert await replacing > 4
+
+
+async def test_what_is_flushed_beside_a_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a listing keeps of the journal counts as unflushed no longer than that goes on."""
+    async with AsyncCheckpointWriter(tmp_path) as writer:
+        await writer.save(CheckpointData(session_id="listed"))
+    loop, scan = asyncio.get_running_loop(), LocalFiles.scan
+    has_begun, may_end = asyncio.Event(), threading.Event()
+
+    def held(files: LocalFiles, directory: Directory) -> list[str]:
+        if "listed" in directory.path and not has_begun.is_set():
+            loop.call_soon_threadsafe(has_begun.set)
+            may_end.wait(60)
+        return scan(files, directory)
+
+    monkeypatch.setattr(LocalFiles, "scan", held)
+    async with AsyncCheckpointWriter(tmp_path) as writer:
+        await writer.save(CheckpointData(session_id="saved"))
+        listing = asyncio.create_task(writer.list("listed"))
+        await has_begun.wait()
+        await writer.flush()
+        may_end.set()
+        await listing
+        assert writer.stats().unflushed_changes == 0

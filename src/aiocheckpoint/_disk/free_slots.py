@@ -14,7 +14,7 @@ from aiocheckpoint.errors import StorageError, StorageFullError
 _REMOVALS_BYTES = 64 << 10
 _AMPLE_BYTES = 64 << 20
 _AMPLE_INODES = 1 << 16  # more than a second of saves takes
-_FEW_INODES = 8  # with fewer a save may have been let in that takes all of them
+_FEW_INODES = 8  # left to who commits while a spare is made
 _SECONDS = 1.0
 
 
@@ -53,7 +53,7 @@ class FreeSlots:
         if at_least >= wanted:
             return at_least
         for_slot = 0 if self.numbers() else 1  # which flushes and deletes may need
-        return self._known.inodes - self._pending.inodes() - for_slot
+        return max(self._known.inodes - self._pending.inodes() - for_slot, 0)
 
     def _unpromised_inodes(self) -> int:
         return self._log.slots.free_room().inodes - self._pending.inodes()
@@ -204,7 +204,7 @@ class FreeSlots:
 
         It is made without the lock, and those who commit meanwhile count on what it takes.
         """
-        if self.room_bytes(0):
+        if self.room_bytes(0) and self._unpromised_inodes() >= 0:
             self._log.slots.adopt()
             self._is_last_taken = False
         else:

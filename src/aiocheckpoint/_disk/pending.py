@@ -28,7 +28,7 @@ FILE_BYTES = 2 * BLOCK_BYTES
 """What a file takes of a disk besides its content, for what is rounded up and its directory."""
 
 SESSION_INODES = 4
-"""What the first file of a session takes besides its own: three directories, `latest.json`."""
+"""What a session's first file takes besides its own at most: three directories, `latest.json`."""
 
 
 class Committed(msgspec.Struct, frozen=True, gc=False):

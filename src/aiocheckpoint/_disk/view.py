@@ -341,6 +341,7 @@ class View:
         finally:
             with self.mutex:
                 self.pending.unpin(place)
+                self.drop_flushed()  # what was kept for this alone would count as unwritten
 
     # Bodies
 

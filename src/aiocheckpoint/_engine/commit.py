@@ -266,12 +266,13 @@ class Committer:
         free, wanted = root.appender.free, disk_bytes([left[0]])
         if _disk_room(root) < wanted and not root.view.pressing_bytes():  # no flush does it
             free.trim(0, spares=0)
-        refused = {change for change in left if not change.is_removal}
+        refused = [change for change in left if not change.is_removal]
         if _disk_room(root) >= wanted:
             inodes = free.room_inodes(sys.maxsize)
-            refused = {change for change in refused if attempt.inodes(change) > inodes}
+            refused = [change for change in refused if attempt.inodes(change) > inodes]
         self._fail(refused, free.no_room())
-        return deque(change for change in left if change not in refused)
+        over = set(refused)
+        return deque(change for change in left if change not in over)
 
 
 def _disk_room(root: WritableRoot, wanted: int = 0) -> int:

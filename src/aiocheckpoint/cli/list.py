@@ -67,6 +67,7 @@ def _print_table(metas: tuple[CheckpointMeta, ...], place: Place) -> None:
     screen.print(table)
     if metas[0].path is not None:
         print_line(screen, f"files: {word(metas[0].path.parent)}", "dim")
-        lacking = sum(meta.path is not None and not meta.path.exists() for meta in metas)
+        fine = [meta.path for meta in metas if meta.path is not None and not meta.problem]
+        lacking = sum(not path.exists() for path in fine)
         if lacking:
-            print_line(screen, f"{lacking} of them {not_written(place)}", "dim")
+            print_line(screen, f"{lacking} {not_written(place, lacking)}", "dim")

@@ -209,9 +209,11 @@ def command_line(*arguments: str | Path | Place) -> str:
     return " ".join([_program(), *words])
 
 
-def not_written(place: Place) -> str:
+def not_written(place: Place, count: int = 1) -> str:
     """Say of files that are not there yet where it is what they will hold, and what writes them."""
-    return f"not there yet, the journal has it; `{command_line('flush', place)}` writes it"
+    them = "it" if count == 1 else "them"
+    command = command_line("flush", place)
+    return f"not there yet: the journal has {them}; `{command}` writes {them}"
 
 
 def _program() -> str:

@@ -22,6 +22,7 @@ from aiocheckpoint import (
     StorageFullError,
     StoreUnavailableError,
     UnsuitableStoreError,
+    WriterClosedError,
     blob_digest,
 )
 from aiocheckpoint.store import Transaction
@@ -544,6 +545,28 @@ class TestServer:
             calls = [asyncio.to_thread(asyncio.run, store.ids("s")) for _ in range(3)]
             *found, _ = await asyncio.gather(*calls, asyncio.to_thread(server.start))
             assert found == [("0001",)] * 3
+
+    async def test_closing_while_another_loop_waits_for_it(
+        self, own_server: Callable[..., PostgresServer]
+    ) -> None:
+        """`aclose` ends when the call does, whose loop ends with it, and raises nothing."""
+        from aiocheckpoint.stores.postgres import PostgresStore
+
+        server = await asyncio.to_thread(own_server)
+        store = PostgresStore(server.dsn(), server_timeout_seconds=1)
+        await store.save(_step(1))
+        await asyncio.to_thread(server.kill)
+        loop, has_begun = asyncio.get_running_loop(), asyncio.Event()
+
+        async def call() -> None:
+            loop.call_soon_threadsafe(has_begun.set)
+            await store.ids("s")
+
+        waiting = asyncio.ensure_future(asyncio.to_thread(asyncio.run, call()))
+        await has_begun.wait()
+        await store.aclose()
+        with pytest.raises((StoreUnavailableError, WriterClosedError)):
+            await waiting
 
     async def test_one_that_is_away_for_an_update(
         self, own_server: Callable[..., PostgresServer]

@@ -106,7 +106,10 @@ async def _aclose(clients: _ByLoop) -> None:
         if loop is asyncio.get_running_loop():
             await outlast(client.aclose())
         elif loop.is_running():
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(client.aclose(), loop))
+            ended = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(client.aclose(), loop))
+            await asyncio.wait([ended])
+            if not ended.cancelled():  # else its loop has ended, and let go of what it had
+                ended.result()
 
 
 def _let_go(clients: Mapping[asyncio.AbstractEventLoop, Client[Any]], process_id: int) -> None:
