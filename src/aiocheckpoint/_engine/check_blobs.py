@@ -19,10 +19,13 @@ def check_blobs(bodies: Bodies, session: str) -> list[Found]:
     """Return which blobs are missing, damaged or of no use."""
     view = bodies.view
     index = view.lookup(session)
+    state = index.state
     users, is_complete = users_of_blobs(bodies, session)
     with view.sessions.blobs(session) as directory:
         found = [] if directory is None else sorted(view.files.scan(directory))
         bad = {} if directory is None else bad_blobs(bodies, directory, session, found)
+    # Where files have come meanwhile, one of them may refer to any blob.
+    knows_users = is_complete and view.lookup(session).state == state
     place = Path(view.sessions.root.path) / session / names.BLOBS_DIRECTORY
     waiting = view.pending.sessions.get(session)
     findings: list[Found] = []
@@ -38,7 +41,7 @@ def check_blobs(bodies: Bodies, session: str) -> list[Found]:
             findings.append(("damaged", place / name, error.reason))
         elif error is not None:
             findings.append(("unreadable", place / name, str(error)))
-        elif is_digest(digest) and digest not in users and waiting is None and is_complete:
+        elif is_digest(digest) and digest not in users and waiting is None and knows_users:
             findings.append(("unused-blob", place / name, "no checkpoint refers to it"))
     for digest in sorted(users.keys() - there):
         if view.saved_blob(session, digest) is None and not bodies.is_gone(session, users[digest]):
