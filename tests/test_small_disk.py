@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import hashlib
 import os
 import shutil
 import subprocess
@@ -24,6 +23,7 @@ from aiocheckpoint import (
     DurabilityUnknownError,
     SessionOwnedError,
     StorageFullError,
+    blob_digest,
 )
 from aiocheckpoint._disk.free_slots import FreeSlots
 from aiocheckpoint._disk.locks import LockFiles
@@ -119,14 +119,16 @@ def fill(disk: Path, left_bytes: int = 0) -> Path:
     return path
 
 
-def take_all_inodes(disk: Path) -> list[Path]:
-    """Make empty files until there can be no more, and return them."""
+def take_all_inodes(disk: Path, left: int = 0) -> list[Path]:
+    """Make empty files until there can be no more, but for some, and return them."""
     made: list[Path] = []
     with contextlib.suppress(OSError):
         while True:
             path = disk / f"empty-{len(made)}"
             path.touch()
             made.append(path)
+    for _ in range(left):
+        made.pop().unlink()
     return made
 
 
@@ -584,13 +586,12 @@ class TestFewInodes:
         async with AsyncCheckpointWriter(disk / "state", max_backups=0) as writer:
             for number in range(4):
                 await writer.save(step(number))
-        made = await asyncio.to_thread(take_all_inodes, disk)
-        await asyncio.to_thread(made[0].unlink)
+        made = await asyncio.to_thread(take_all_inodes, disk, 1)
         async with AsyncCheckpointWriter(disk / "state", max_backups=3) as writer:
             await writer.save(step(4))
             await writer.flush()
             assert await writer.check() == ()
-            for path in made[1:]:
+            for path in made:
                 await asyncio.to_thread(path.unlink)
             await writer.save(step(5))
             await writer.flush()
@@ -606,9 +607,7 @@ class TestFewInodes:
             for number in range(3):
                 await writer.save(step(number))
             await writer.flush()
-            made = await asyncio.to_thread(take_all_inodes, disk)
-            for path in made[:left]:
-                await asyncio.to_thread(path.unlink)
+            await asyncio.to_thread(take_all_inodes, disk, left)
             for number in range(3, 13):
                 await writer.save(step(number))
                 await writer.flush()
@@ -620,8 +619,7 @@ class TestFewInodes:
         async with AsyncCheckpointWriter(disk / "state", max_backups=0) as writer:
             await writer.save(step(0))
             await writer.flush()
-            made = await asyncio.to_thread(take_all_inodes, disk)
-            await asyncio.to_thread(made[0].unlink)
+            await asyncio.to_thread(take_all_inodes, disk, 1)
             await writer.save(step(1, messages=["x" * 1_500_000]))
             await writer.flush()
             assert len(await writer.list("s")) == 2
@@ -630,16 +628,14 @@ class TestFewInodes:
     async def test_blobs_take_some(self, small_disk: Callable[[str], Path], left: int) -> None:
         """A blob and its directory count as well: without room for all the save is refused."""
         disk = await asyncio.to_thread(small_disk, "size=24m,nr_inodes=200")
-        digest = hashlib.sha256(b"blob").hexdigest()
+        digest = blob_digest(b"blob")
         record = BlobRecord(session_id="s", checkpoint_id="b", blob_digests=(digest,))
         async with AsyncCheckpointWriter(
             disk / "state", record_type=BlobRecord, max_backups=0
         ) as writer:
             await writer.save(BlobRecord(session_id="s", checkpoint_id="a"))
             await writer.flush()
-            made = await asyncio.to_thread(take_all_inodes, disk)
-            for path in made[:left]:
-                await asyncio.to_thread(path.unlink)
+            await asyncio.to_thread(take_all_inodes, disk, left)
             with contextlib.nullcontext() if left == 3 else pytest.raises(StorageFullError):
                 await writer.save(record, blobs={digest: b"blob"})
             await writer.flush()
@@ -654,9 +650,7 @@ class TestFewInodes:
         async with AsyncCheckpointWriter(disk / "state", max_backups=0) as writer:
             await writer.save(step(0))
             await writer.flush()
-            made = await asyncio.to_thread(take_all_inodes, disk)
-            for path in made[:left]:
-                await asyncio.to_thread(path.unlink)
+            await asyncio.to_thread(take_all_inodes, disk, left)
             calls = (
                 writer.delete("s", "absent"),
                 writer.delete("s", "absent"),
