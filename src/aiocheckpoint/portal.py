@@ -99,14 +99,15 @@ class Portal:
         """
         if self._process_id != process_id():
             self._begin(self._loop)
+        outcome: Future[ResultT] = Future()
         try:
             with _held(self._mutex):  # so that no work comes to a loop after its end
                 loop = self._started()
-                running = asyncio.run_coroutine_threadsafe(_noted(work, self._asked), loop)
+                loop.call_soon_threadsafe(loop.create_task, _noted(work, self._asked, outcome))
         except RuntimeError:
             work.close()
             raise
-        return _outcome(running)
+        return _result(outcome)
 
     def run_close(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         """
@@ -223,12 +224,12 @@ def _held(mutex: threading.Lock) -> Iterator[None]:
         mutex.release()
 
 
-def _outcome(running: Future[ResultT]) -> ResultT:
+def _result(outcome: Future[ResultT]) -> ResultT:
     while True:
         with contextlib.suppress(TimeoutError):  # which may also be the outcome
-            return running.result(_LOOK_SECONDS)
-        if running.done():
-            return running.result()
+            return outcome.result(_LOOK_SECONDS)
+        if outcome.done():
+            return outcome.result()
         _require_progress()
 
 
@@ -252,15 +253,28 @@ def _has_running_loop() -> bool:
     return True
 
 
-async def _noted(work: Coroutine[Any, Any, ResultT], asked: set[asyncio.Task[Any]]) -> ResultT:
-    """Do work, and note that somebody waits for it."""
+async def _noted(
+    work: Coroutine[Any, Any, ResultT], asked: set[asyncio.Task[Any]], outcome: Future[ResultT]
+) -> None:
+    """
+    Do work for which somebody waits, and wake them at once.
+
+    `run_coroutine_threadsafe` would wake them one round of the loop later.
+    """
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - it runs as one
     asked.add(task)
     try:
-        return await work
+        result = await work
+    except asyncio.CancelledError:
+        outcome.cancel()
+    except BaseException as error:  # noqa: BLE001 - raised by `run`
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(result)
     finally:
         asked.discard(task)
+        del outcome  # what was raised keeps this frame
 
 
 def _end(loop: asyncio.AbstractEventLoop, of_process: int) -> None:

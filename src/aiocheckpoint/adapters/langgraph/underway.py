@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop, Event, get_running_loop
+from asyncio import AbstractEventLoop, Event, get_running_loop, sleep
 from collections.abc import Iterator
 from contextlib import contextmanager
 from weakref import WeakKeyDictionary
@@ -11,8 +11,7 @@ from aiocheckpoint import SessionId
 
 _OfLoop = dict[SessionId, set[Event]]
 
-# After so many rounds of the loop LangGraph has begun to store what waited for what is stored.
-_ROUNDS = 4
+_ROUNDS = 4  # of the loop: by then LangGraph has begun to store what waited for what is stored
 _MAX_WAITS = 32  # for a run that does not end
 
 
@@ -38,23 +37,11 @@ class Underway:
         try:
             yield
         finally:
+            of_loop[session_id].discard(stored)
+            if not of_loop[session_id]:
+                del of_loop[session_id]
             if not loop.is_closed():
-                self._end(of_loop, session_id, stored, _ROUNDS)
-
-    def _end(
-        self,
-        of_loop: _OfLoop,
-        session_id: SessionId,
-        stored: Event,
-        rounds: int,
-    ) -> None:
-        if rounds:
-            get_running_loop().call_soon(self._end, of_loop, session_id, stored, rounds - 1)
-            return
-        of_loop[session_id].discard(stored)
-        if not of_loop[session_id]:
-            del of_loop[session_id]
-        stored.set()
+                stored.set()
 
     async def settled(self, session_id: SessionId, *, is_run: bool) -> None:
         """
@@ -63,9 +50,13 @@ class Underway:
         Args:
             session_id: where.
             is_run: whether to wait also for what comes right behind it, of a run that was left.
+
+        Cost: a few rounds of the loop for a run. Whoever stores makes none: that is more often.
         """
-        of_loop = self._stored.get(get_running_loop(), {})
+        of_loop = self._stored.setdefault(get_running_loop(), {})
         for _ in range(_MAX_WAITS if is_run else 1):
+            for _ in range(_ROUNDS if is_run else 0):
+                await sleep(0)
             if session_id not in of_loop:
                 return
             for stored in tuple(of_loop[session_id]):
