@@ -49,8 +49,9 @@ class Fault:
     Args:
         kind: `"before"` answers `status` without doing it, `"after"` does it first, `"cut"` closes
             the connection without an answer and does nothing, `"lost"` does it and then closes the
-            connection, `"slow"` waits until `release` is called and then does it, `"page"` answers
-            `code` as a proxy does, with status 200, and does nothing.
+            connection, `"twice"` does it two times and answers the second, as a proxy that has lost
+            the first answer, `"slow"` waits until `release` is called and then does it, `"page"`
+            answers `code` as a proxy does, with status 200, and does nothing.
         operation: of which requests; None for all.
         times: how often.
         status: of the answer.
@@ -215,6 +216,8 @@ class FakeS3:
             answer = self._answer(asked.operation, key, data, request)
         if fault is not None and fault.kind == "lost":
             return self._cut(request)
+        if fault is not None and fault.kind == "twice":
+            return self._answer(asked.operation, key, data, request)
         if fault is not None and fault.kind == "after":
             return _error(fault.status, fault.code, self._now())
         return answer

@@ -58,6 +58,64 @@ async def test_a_request_that_fails_once_is_made_again(
     assert len(fake.keys("sessions/s/")) == 3
 
 
+_MADE_AND_ANSWERED_OTHERWISE = [
+    pytest.param("twice", 412, "", id="sent-twice"),
+    pytest.param("lost", 0, "", id="no-answer"),
+    *(
+        pytest.param("after", status, code, id=code)
+        for status, code in [
+            (503, "SlowDown"), (503, "ServiceUnavailable"), (500, "InternalError"),
+            (429, "TooManyRequests"), (408, "RequestTimeout"), (409, "ConditionalRequestConflict"),
+        ]
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "status", "code"), _MADE_AND_ANSWERED_OTHERWISE)
+async def test_a_commit_is_not_in_its_own_way(
+    make_store: MakeStore, fake: FakeS3, kind: str, status: int, code: str
+) -> None:
+    """
+    A create that took place, of which a proxy tells otherwise, is one save, with its blobs.
+
+    As where it has sent the request twice, and tells of the second.
+    """
+    store = make_store(record_type=LargeValue)
+    contents = [bytes([number]) * 100 for number in range(3)]
+    digests = [blob_digest(content) for content in contents]
+
+    def large(number: int) -> LargeValue:
+        return LargeValue(
+            session_id="s", checkpoint_id=f"cp-{number}", blob_digests=(digests[number],)
+        )
+
+    async def work(session: Transaction[LargeValue]) -> int:
+        number = len(await session.ids())
+        session.save(large(number), blobs={digests[number]: contents[number]})
+        return number
+
+    await store.save(large(0), blobs={digests[0]: contents[0]})
+    fake.fail(kind, "create", status=status, code=code)
+    await store.save(large(1), blobs={digests[1]: contents[1]}, expected="cp-0")
+    fake.fail(kind, "create", status=status, code=code)
+    assert await store.update("s", work) == 2
+    await store.aclose()
+    other = make_store(record_type=LargeValue)
+    assert await other.ids("s") == ("cp-2", "cp-1", "cp-0")
+    assert [*(await other.load_blobs("s", digests)).values()] == contents
+    assert await other.check() == ()
+
+
+async def test_a_commit_of_which_nobody_can_tell(store: Store, fake: FakeS3) -> None:
+    """Where one is in the way and nobody answers whose, the caller is told just that."""
+    fake.fail("twice", "create")
+    gone = fake.fail("before", "list", times=1_000)
+    with pytest.raises(DurabilityUnknownError):
+        await store.save(_data(1), expected="cp-0")
+    gone.times = 0
+    assert await store.ids("s") == ("cp-1", "cp-0")
+
+
 async def test_an_error_that_comes_after_the_status_is_one(store: Store, fake: FakeS3) -> None:
     """A server that has begun to answer with 200 may fail yet: nobody knows whether it is there."""
     fake.fail(

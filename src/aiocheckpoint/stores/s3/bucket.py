@@ -148,7 +148,9 @@ class Bucket:
 
     async def create(self, key: str, data: bytes) -> Created | None:
         """
-        Put an object where there is none; None where another one is, or is being put.
+        Put an object where there is none; None where one is.
+
+        That may be this one where a proxy has sent it twice.
 
         Args:
             key: where.
@@ -166,14 +168,14 @@ class Bucket:
             try:
                 return Created(await self._store(key, data, IfNoneMatch="*"))
             except ClientError as error:
-                is_there = _status(error) == _EXISTS
-                # Of one that is being put after a lost answer, that is tried until it is there.
-                if not may_be_there and (is_there or _status(error) == _IS_BEING_PUT):
-                    return None
-                if is_there:
+                if _status(error) == _EXISTS:
+                    if not may_be_there:
+                        return None
                     raise UnsettledError(self._unavailable("create", error, key)) from error
+                # What is being put may be this one, sent twice on its way: until it is there.
+                is_going_on = _status(error) >= 500 or _status(error) == _IS_BEING_PUT
                 is_done_with = _code(error) == "SlowDown" or _is_full(error)
-                may_be_there |= _status(error) >= 500 and not is_done_with
+                may_be_there |= is_going_on and not is_done_with
                 raise
             except _FAILURES as error:
                 may_be_there |= _may_be_sent(error)

@@ -15,7 +15,9 @@ from aiocheckpoint.errors import (
     CheckpointError,
     DurabilityUnknownError,
     ErasureIncompleteError,
+    MissingStoreError,
     StoreBusyError,
+    StoreUnavailableError,
 )
 from aiocheckpoint.kit import Patience, own_copy
 from aiocheckpoint.stores.s3.bucket import UnsettledError
@@ -277,16 +279,15 @@ class Changes:
         knowledge = self._knowledge
         try:
             created = await knowledge.bucket.create(self._key(number), data)
-            if created is None:
-                await knowledge.refresh()
+            lost = None
         except UnsettledError as error:
-            is_mine = await self._settled(number, write_id, error)
-            return is_mine and await self._is_in_line(number, write_id, is_new=False)
+            created, lost = None, error.cause
         except CheckpointError:
             self._sweeper.drop_blobs(knowledge.session_id, dict.fromkeys(blobs, write_id))
             raise
         if created is None:
-            return False
+            is_mine = await self._is_there_already(number, write_id, lost)
+            return is_mine and await self._is_in_line(number, write_id, is_new=False)
         if created.version is not None:
             await self._require_exclusive(number, created.version, dict.fromkeys(blobs, write_id))
         return await self._is_in_line(number, write_id, is_new=True)
@@ -375,23 +376,39 @@ class Changes:
             raise DurabilityUnknownError("create", knowledge.location(number), None, reason)
         return True
 
-    async def _settled(self, number: int, write_id: str, lost: UnsettledError) -> bool:
+    async def _is_there_already(
+        self, number: int, write_id: str, lost: StoreUnavailableError | None
+    ) -> bool:
         """
-        Tell whether a commit whose answers were lost was made, or another one was.
+        Tell whether a commit of ours is there, after a create that does not say so.
+
+        Also where no answer was lost here, and the server has told of another object: a proxy that
+        loses one sends the create once more, as nginx does by default, and what that finds in its
+        way is itself.
+
+        Args:
+            number: of the commit.
+            write_id: of the commit.
+            lost: why there was no answer; None where one told of another object.
 
         Raises:
-            DurabilityUnknownError: neither yet, or that cannot be found out.
+            MissingStoreError: the store is not there any more.
+            DurabilityUnknownError: nobody's is there yet, or that cannot be found out.
         """
-        self._knowledge.forget()
-        cause = lost.cause
-        unknown = DurabilityUnknownError("create", cause.location, None, cause.reason)
+        knowledge = self._knowledge
+        location = knowledge.location(number)
+        if lost is not None:
+            knowledge.forget()
         try:
-            await self._knowledge.refresh()
-            whose = await self._knowledge.write_id(number)
+            await knowledge.refresh()
+            whose = await knowledge.write_id(number)
         except CheckpointError as error:
-            raise unknown from error
-        if not whose:
-            raise unknown from cause
+            if lost is None and isinstance(error, MissingStoreError):
+                raise
+            reason = str(error) if lost is None else lost.reason
+            raise DurabilityUnknownError("create", location, None, reason) from error
+        if lost is not None and not whose:
+            raise DurabilityUnknownError("create", location, None, lost.reason) from lost
         return whose == write_id
 
 
