@@ -106,6 +106,46 @@ def test_a_damaged_backup_costs_a_session_of_a_framework_nothing(tool: Tool, roo
     assert tool("verify", root).status == 0
 
 
+@pytest.mark.parametrize("what", ["checkpoint", "backup", "both"])
+def test_what_verify_says_of_a_backup_holds(tool: Tool, root: Path, what: str) -> None:
+    """Of a second name a command is told where that moves it, whatever else is damaged."""
+    session = "openai_agents.ann"
+    saved(root, CheckpointData(session_id=session, checkpoint_id="older"))
+    [path] = saved(root, CheckpointData(session_id=session, checkpoint_id="newest"))
+    backup = path.with_name(f"{path.name}.backup")
+    backup.write_bytes(path.read_bytes() if what == "checkpoint" else b"rot")
+    if what != "backup":
+        damaged(path)
+
+    told = tool("verify", root).output
+
+    command = f"`aiocheckpoint recover {root} {session}` moves it aside"
+    assert (command in told) == (what == "backup")
+    assert ("it is a second name of a checkpoint" in told) == (what != "checkpoint")
+    assert ("restore it from a backup" in told) == (what != "backup")
+    assert tool("recover", root, session).status == (0 if what == "backup" else 1)
+    assert tool("recover", "--anyway", root, session).status == (0 if what == "backup" else 1)
+    assert tool("verify", root).status == 0
+
+
+@pytest.mark.parametrize("session", ["pydantic_ai.c", "strands.a/b/"])
+def test_what_is_said_of_a_damaged_session_of_a_framework_is_done(
+    tool: Tool, root: Path, session: str
+) -> None:
+    """The command by which damage may be given up is the one that gives it up."""
+    saved(root, CheckpointData(session_id=session, checkpoint_id="older"))
+    [path] = saved(root, CheckpointData(session_id=session, checkpoint_id="newest"))
+    damaged(path)
+    command = f"`aiocheckpoint recover --anyway {root} {session}`"
+
+    assert command in tool("verify", root).output
+    assert command in tool("show", root, session).errors
+    tool("recover", "--anyway", root, session)
+
+    assert not path.exists()
+    assert tool("verify", root).status == 0
+
+
 def test_session_of_a_framework_whose_id_is_lost(tool: Tool, root: Path) -> None:
     """One whose id is too long for a name, and that nothing intact tells, is not moved either."""
     session = f"openai_agents.{'x' * 300}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from aiocheckpoint import BlobStore, CheckpointRecord, RecoveryReport
+from aiocheckpoint import BlobStore, CheckpointRecord, Finding, RecoveryReport
 from aiocheckpoint.cli.errors import EXIT_DAMAGED, CommandError
 from aiocheckpoint.cli.place import Closing, Place, open_store
 from aiocheckpoint.cli.terminal import (
@@ -24,6 +25,7 @@ from aiocheckpoint.cli.terminal import (
     print_error,
     print_json,
     print_line,
+    recover_anyway,
     require_store,
     session_of,
     told,
@@ -99,23 +101,28 @@ async def _recovered(
 
 async def _count_damage(store: BlobStore[CheckpointRecord], session: str) -> int:
     """Return in how many places a session is damaged, changing nothing."""
-    name = encode_id(session, "session id")  # by which one is found whose id is lost
     async with store:
-        return sum(
-            (
-                finding.session_id == session
-                and finding.kind in RECOVERABLE
-                and not is_spare(finding.location)
-            )
-            or (finding.session_id is None and finding.kind == "damaged-journal")
-            or (finding.kind == "lost-id" and name in finding.location)
-            for finding in await store.check()
+        return count_needed(await store.check(), session)
+
+
+def count_needed(findings: Sequence[Finding], session: str) -> int:
+    """Return in how many places a session is damaged that a framework cannot go on without."""
+    name = encode_id(session, "session id")  # by which one is found whose id is lost
+    return sum(
+        (
+            finding.session_id == session
+            and finding.kind in RECOVERABLE
+            and not is_spare(finding.location)
         )
+        or (finding.session_id is None and finding.kind == "damaged-journal")
+        or (finding.kind == "lost-id" and name in finding.location)
+        for finding in findings
+    )
 
 
 def _refusal(framework: Framework, damage: int, place: Place, session: str) -> CommandError:
     """Return why nothing is moved that a framework's session cannot go on without."""
-    command = command_line("recover", place, session).replace(" recover ", " recover --anyway ", 1)
+    command = recover_anyway(place, session)
     advice = framework.advice.replace("recover(session_id)", f"`{command}`")
     return CommandError(
         f"nothing was moved: {word(session)} is damaged in {counted(damage, 'place')}, and {advice}"

@@ -28,6 +28,7 @@ from rich.text import Text
 from aiocheckpoint import BlobStore, CheckpointCorruptError, CheckpointError, CheckpointMeta
 from aiocheckpoint.cli.errors import EXIT_DAMAGED, EXIT_NOT_DONE, CommandError
 from aiocheckpoint.cli.place import Place
+from aiocheckpoint.kit import framework_of
 
 Store = Annotated[
     Place,
@@ -209,6 +210,11 @@ def command_line(*arguments: str | Path | Place) -> str:
     return " ".join([_program(), *words])
 
 
+def recover_anyway(place: Place, session: str) -> str:
+    """Return the command that moves aside also what a framework's session cannot go on without."""
+    return command_line("recover", place, session).replace(" recover ", " recover --anyway ", 1)
+
+
 def not_written(place: Place, count: int = 1) -> str:
     """Say of files that are not there yet where it is what they will hold, and what writes them."""
     them = "it" if count == 1 else "them"
@@ -273,6 +279,11 @@ def in_shell_words(text: str, directory: Place, session: str | None) -> str:
         verify = f"`{command_line('verify', directory)}` says what to do"
         text = text.replace("recover(session_id) moves damaged files to the quarantine", verify)
         session = SOME_SESSION
+    framework = framework_of(session)
+    if framework is not None:  # `recover` alone refuses what its advice is about
+        removal = framework.removal
+        command = f"`{recover_anyway(directory, session)}`"
+        text = text.replace(removal, removal.replace("recover(session_id)", command))
     return text.replace("recover(session_id)", f"`{command_line('recover', directory, session)}`")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from aiocheckpoint import (
 )
 from aiocheckpoint.cli.errors import CommandError
 from aiocheckpoint.cli.place import Place, open_store, open_writer
-from aiocheckpoint.cli.recover import RECOVERABLE, is_spare
+from aiocheckpoint.cli.recover import RECOVERABLE, count_needed, is_spare
 from aiocheckpoint.cli.sessions import summaries
 from aiocheckpoint.cli.terminal import (
     SOME_SESSION,
@@ -132,7 +133,7 @@ def _print(found: Verification, place: Place, some_session: SessionId) -> None:
         if session is None:
             session = SOME_SESSION if finding.kind == "lost-id" else some_session
         detail = in_shell_words(finding.detail, place, session)
-        print_line(screen, f"    {detail}{_advice(finding, place)}")
+        print_line(screen, f"    {detail}{_advice(finding, found.findings, place)}")
     what = word(place)
     if found.sessions:
         what += f": {counted(found.sessions, 'session')}, "
@@ -151,7 +152,7 @@ def _counted_checkpoints(number: int | None) -> str:
     return "checkpoints unknown" if number is None else counted(number, "checkpoint")
 
 
-def _advice(finding: Finding, place: Place) -> str:
+def _advice(finding: Finding, findings: Sequence[Finding], place: Place) -> str:
     """Return what to type about a finding, if there is anything."""
     if finding.kind == "lost-id" and finding.path is not None:
         root, name = finding.path.parent.resolve(), finding.path.name
@@ -161,8 +162,11 @@ def _advice(finding: Finding, place: Place) -> str:
         return ""
     framework = framework_of(finding.session_id)
     if is_spare(finding.location):
+        spare = "; it is a second name of a checkpoint, and"
+        if framework is not None and count_needed(findings, finding.session_id):
+            return f"{spare} goes with what is done about the other damage of its session"
         command = command_line("recover", place, finding.session_id)
-        return f"; it is a second name of a checkpoint, and `{command}` moves it aside"
+        return f"{spare} `{command}` moves it aside"
     if framework is not None:
         is_told = framework.advice in finding.detail
         advice = in_shell_words(framework.advice, place, finding.session_id)
