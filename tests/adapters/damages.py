@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -63,6 +64,33 @@ def loosened(database: Path) -> Path:
         loose = "UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '') WHERE type = 'table'"
         connection.execute(loose)
     return database
+
+
+def as_killed(database: Path) -> Path:
+    """Return a copy of a database as a process leaves it that was killed: with a log beside it."""
+    copy = database.with_name(f"killed-{database.name}")
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE left_behind (x)")
+        for end in ("", "-wal"):
+            copy.with_name(copy.name + end).write_bytes(
+                database.with_name(database.name + end).read_bytes()
+            )
+    return copy
+
+
+def digests(path: Path) -> dict[str, str]:
+    """
+    Return the SHA-256 of a file and of its log, or of all files of a directory.
+
+    An empty log is none: SQLite makes one where a database is only read.
+    """
+    files = path.rglob("*") if path.is_dir() else [path, path.with_name(f"{path.name}-wal")]
+    return {
+        str(it): sha256(it.read_bytes()).hexdigest()
+        for it in files
+        if it.is_file() and it.stat().st_size
+    }
 
 
 def cells(database: Path, table: str, where: str, *units: str, but: str = "") -> Iterator[Place]:

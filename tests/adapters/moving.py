@@ -15,7 +15,7 @@ import pytest
 from aiocheckpoint import StorageFullError, open_store
 from aiocheckpoint.adapters._moving import Copied, CopyMismatchError
 from aiocheckpoint.testing import MemoryStore
-from tests.adapters.damages import DAMAGES, Place
+from tests.adapters.damages import DAMAGES, Place, as_killed, digests
 
 
 class _FailingStore(MemoryStore[Any]):
@@ -120,6 +120,19 @@ class MoverContract:
 
         assert after.sessions == before.sessions + 1
         assert await self.copy(source, store) == after
+
+    async def test_the_source_is_not_changed(self, source: Any, root: Path) -> None:
+        """Each of its files is as it was, also what a process that was killed has left."""
+        if not isinstance(source, Path):
+            pytest.skip("the source is in memory")
+        if source.is_file():
+            source = as_killed(source)
+        before = digests(source)
+
+        await self.copy(source, MemoryStore[Any](self.record_type))
+        await asyncio.to_thread(type(self).main, [*self.arguments(source), str(root)])
+
+        assert digests(source) == before
 
     @pytest.mark.parametrize("damage", DAMAGES)
     async def test_damage_in_the_source_stops_no_other(self, source: Any, damage: str) -> None:

@@ -41,6 +41,7 @@ from aiocheckpoint.adapters.langgraph.__main__ import main as migrate
 from aiocheckpoint.adapters.langgraph.migration import Copied, CopyMismatchError
 from aiocheckpoint.adapters.langgraph.removal import Removal
 from aiocheckpoint.testing import FaultyFiles, MemoryStore
+from tests.adapters import damages
 from tests.faults import Hold
 from tests.langgraph import graphs
 from tests.langgraph.conftest import MakeSaver
@@ -561,6 +562,26 @@ class TestMigration:
         with pytest.raises(SystemExit, match="1"):  # a file in the place of the directory
             await asyncio.to_thread(migrate, [database, database])
         assert database in capsys.readouterr().err
+
+    @pytest.mark.blocking
+    @pytest.mark.parametrize("what", ["older", "killed"])
+    async def test_the_command_does_not_change_the_file(
+        self, tmp_path: Path, root: Path, what: str
+    ) -> None:
+        """A database of an older saver, or with a log that a killed process left, stays so."""
+        database = tmp_path / "old.db"
+        async with AsyncSqliteSaver.from_conn_string(str(database)) as old:
+            await chat(old, thread("chat"), 2)
+        if what == "older":
+            with contextlib.closing(sqlite3.connect(database)) as connection:
+                connection.execute("ALTER TABLE writes DROP COLUMN task_path")
+        else:
+            database = damages.as_killed(database)
+        before = damages.digests(database)
+
+        await asyncio.to_thread(migrate, [str(database), str(root)])
+
+        assert damages.digests(database) == before
 
     @pytest.mark.blocking
     def test_wrong_arguments_are_told_and_change_nothing(

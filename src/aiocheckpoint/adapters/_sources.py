@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import sqlite3
-from collections.abc import Awaitable, Generator, Sequence
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -83,10 +85,45 @@ def sqlite_rows(database: str | Path, sql: str, *values: str | int) -> list[Any]
     Raises:
         sqlite3.Error: it is none, or damaged, or has no such tables.
     """
-    uri = f"file:{quote(str(database))}?mode=ro"
-    with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+    with contextlib.closing(_opened(database)) as connection:
         connection.text_factory = text_in
         return connection.execute(sql, values).fetchall()
+
+
+@contextlib.asynccontextmanager
+async def copied_database(database: str | Path | sqlite3.Connection) -> AsyncGenerator[Path]:
+    """
+    Give a copy of a database, which a framework may change as it reads it; it is gone afterwards.
+
+    What reads a database with the framework's own code brings it to the format of today, and the
+    log of a process that was killed into its file.
+
+    Args:
+        database: its file, or an open connection, of any thread.
+
+    Raises:
+        sqlite3.Error: it is none, or is damaged, or there is no room for the copy.
+    """
+    made = await asyncio.to_thread(
+        tempfile.TemporaryDirectory, prefix="aiocheckpoint-", ignore_cleanup_errors=True
+    )
+    try:
+        copy = Path(made.name) / "copy.db"
+        await asyncio.to_thread(_copy, database, copy)
+        yield copy
+    finally:
+        await asyncio.to_thread(made.cleanup)
+
+
+def _copy(database: str | Path | sqlite3.Connection, to: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        if not isinstance(database, sqlite3.Connection):
+            database = stack.enter_context(contextlib.closing(_opened(database)))
+        database.backup(stack.enter_context(contextlib.closing(sqlite3.connect(to))))
+
+
+def _opened(database: str | Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)
 
 
 def text_in(data: bytes) -> str | bytes:

@@ -198,6 +198,17 @@ async def test_a_session_is_not_said_to_differ_where_what_it_shares_does(key: st
     assert reasons["shop/ann/2"].startswith("the state of its user, or of its app, is another one")
 
 
+async def test_database_of_an_older_schema_is_named(tmp_path: Path) -> None:
+    """One that has to be converted is told by its own name, with how the framework does it."""
+    database = tmp_path / "old.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE sessions (app_name)")
+        connection.execute("CREATE TABLE events (actions)")
+
+    with pytest.raises(RuntimeError, match=f"--source_db_path {database} --dest_db_path"):
+        await copy_database(database, MemoryStore[Any](AdkRecord))
+
+
 def test_command_on_a_url(tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With a URL the apps are named."""
     pytest.importorskip("sqlalchemy", reason="needs google-adk[db]")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +14,7 @@ pytest.importorskip(
     "pydantic_ai_harness", reason="needs the extra pydantic-harness: .ci/adapter pydantic-harness"
 )
 
-from pydantic_ai import ModelRequest, ToolReturnPart
+from pydantic_ai import BinaryContent, ModelRequest, ToolReturnPart, UserPromptPart
 from pydantic_ai_harness.step_persistence import (
     ContinuableSnapshot,
     FileStepStore,
@@ -29,7 +31,7 @@ from aiocheckpoint.adapters.pydantic_harness import (
 )
 from aiocheckpoint.adapters.pydantic_harness.__main__ import main
 from aiocheckpoint.testing import MemoryStore
-from tests.adapters.damages import Place, cells, file, line, loosened
+from tests.adapters.damages import Place, cells, digests, file, line, loosened
 from tests.adapters.moving import MoverContract
 from tests.adapters.pydantic_harness.steps import effect, event, run, snapshot
 
@@ -183,6 +185,32 @@ def test_command(path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> 
         with pytest.raises(SystemExit) as caught:
             main([str(root.parent / name), str(root)])
         assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_a_database_of_an_older_format_stays_so(tmp_path: Path, is_open: bool) -> None:
+    """One that the framework would bring to its format of today is read, and not changed."""
+    database = tmp_path / "steps.db"
+    source = SqliteStepStore(database=database, media_threshold_bytes=10)
+    image = BinaryContent(b"image" * 100, media_type="image/png")
+    await source.register_run(run(1))
+    asked = ModelRequest([UserPromptPart([image])])
+    await source.save_snapshot(snapshot(0, run_id="r1", messages=[asked]))
+    stored = await source.latest_snapshot(run_id="r1")
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("ALTER TABLE runs DROP COLUMN registration_id")
+        connection.execute("PRAGMA journal_mode=DELETE")
+    before = digests(database)
+    checkpoints: MemoryStore[Any] = MemoryStore(HarnessRecord)
+
+    with closing(sqlite3.connect(database, check_same_thread=False)) as connection:
+        older = SqliteStepStore(
+            database=None if is_open else database, connection=connection if is_open else None
+        )
+        assert await copy_runs(older, checkpoints) == Copied(1, 1)
+
+    assert digests(database) == before
+    assert await StepStore(checkpoints).latest_snapshot(run_id="r1") == stored
 
 
 class TestMover(MoverContract):

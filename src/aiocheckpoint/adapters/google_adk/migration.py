@@ -16,6 +16,7 @@ from google.adk.sessions.state import State
 from aiocheckpoint import JsonValue
 from aiocheckpoint.adapters._moving import ADVICE, Copied, Move, Progress, RefusedError
 from aiocheckpoint.adapters._sources import (
+    copied_database,
     parsed_object,
     reading_source,
     require_names,
@@ -123,7 +124,8 @@ async def copy_database(
     """
     Copy all that the database of a `SqliteSessionService` has, each session read back and compared.
 
-    Users and apps without a session come with their state, too.
+    Users and apps without a session come with their state, too. The file is not changed: a copy is
+    read, in the directory for temporary files.
 
     Args:
         database: the file.
@@ -141,15 +143,19 @@ async def copy_database(
 
     Cost: as `copy_sessions`.
     """
-    app_names = [name for (name,) in await asyncio.to_thread(sqlite_rows, database, _APPS_SQL)]
-    service = await asyncio.to_thread(SqliteSessionService, str(database))
-    try:
-        rows = await asyncio.to_thread(sqlite_rows, database, _STATES_SQL)
-        states = [_SharedState(*row) for row in rows]
-        source = _Source(service, database)
-        return await _copy_all(source, app_names, states, storage, progress)
-    finally:
-        await service.close()
+    async with copied_database(database) as copy:  # for the framework makes tables that it lacks
+        app_names = [name for (name,) in await asyncio.to_thread(sqlite_rows, copy, _APPS_SQL)]
+        try:
+            service = await asyncio.to_thread(SqliteSessionService, str(copy))
+        except RuntimeError as error:  # says what to do with the file
+            raise RuntimeError(str(error).replace(str(copy), str(database))) from error
+        try:
+            rows = await asyncio.to_thread(sqlite_rows, copy, _STATES_SQL)
+            states = [_SharedState(*row) for row in rows]
+            source = _Source(service, copy)
+            return await _copy_all(source, app_names, states, storage, progress)
+        finally:
+            await service.close()
 
 
 class _Name(NamedTuple):

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import shlex
 import sqlite3
 import sys
 from pathlib import Path
 
 from aiocheckpoint import CheckpointError
+from aiocheckpoint.adapters._sources import copied_database, sqlite_rows
 from aiocheckpoint.adapters.langgraph.migration import Copied, CopyMismatchError, copy_threads
 from aiocheckpoint.adapters.langgraph.saver import CheckpointSaver
 
@@ -28,7 +28,8 @@ async def _copy(database: str, location: str) -> Copied:
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver  # noqa: PLC0415 - may be missing
 
     async with (
-        AsyncSqliteSaver.from_conn_string(database) as source,
+        copied_database(database) as copy,  # for the saver brings it to its own format
+        AsyncSqliteSaver.from_conn_string(str(copy)) as source,
         CheckpointSaver(location) as target,
     ):
         return await copy_threads(source, target, progress=_report)
@@ -85,8 +86,7 @@ def _has_tables(database: Path) -> bool:
     if not database.is_file():  # or SQLite would make it
         return False
     try:
-        with contextlib.closing(sqlite3.connect(database)) as connection:
-            return len(connection.execute(_TABLES_SQL).fetchall()) == 2
+        return len(sqlite_rows(database, _TABLES_SQL)) == 2
     except sqlite3.DatabaseError:
         return False
 
@@ -94,8 +94,7 @@ def _has_tables(database: Path) -> bool:
 def _types(database: Path) -> set[str | None]:
     """Return as what values are serialized, as far as that can be read."""
     try:
-        with contextlib.closing(sqlite3.connect(database)) as connection:
-            return {kind for (kind,) in connection.execute(_TYPES_SQL)}
+        return {kind for (kind,) in sqlite_rows(database, _TYPES_SQL)}
     except sqlite3.DatabaseError:
         return set()
 

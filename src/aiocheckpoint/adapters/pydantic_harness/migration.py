@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from pydantic_ai_harness.media import SqliteMediaStore
 from pydantic_ai_harness.step_persistence import (
     ContinuableSnapshot,
     FileStepStore,
@@ -23,6 +25,7 @@ from aiocheckpoint.adapters._lists import in_order, require_read
 from aiocheckpoint.adapters._moving import ADVICE, Copied, Move, Progress, RefusedError, is_same
 from aiocheckpoint.adapters._sources import (
     brief,
+    copied_database,
     listed,
     reading_source,
     require_names,
@@ -56,8 +59,9 @@ async def copy_runs(
 
     It may be run again: what is there already, and the same, is left as it is; a run of which there
     is more or other than in the source is refused before anything of it is written, and all others
-    are copied. Nobody may use the source meanwhile; it is not changed. Keys of snapshots that it
-    has pruned are not known here.
+    are copied. Nobody may use the source meanwhile; it is not changed: of the database of a
+    `SqliteStepStore`, which that brings to its format of today, a copy is read, in the directory
+    for temporary files. Keys of snapshots that it has pruned are not known here.
 
     Args:
         source: a store of the framework, as `FileStepStore("runs/")`.
@@ -77,13 +81,33 @@ async def copy_runs(
 
     Cost: one full read of the source; one update of each record, and one full read here.
     """
-    async with StepStore(storage) as target:
+    async with StepStore(storage) as target, _unchanged(source) as unchanged:
         with Move(progress, unit="run") as move:
-            for run in await _runs(source, move):
+            for run in await _runs(unchanged, move):
                 with move.part(run.run_id) as part:
                     require_read("run", run)
-                    part.entries = await _copy(source, target, run)
+                    part.entries = await _copy(unchanged, target, run)
     return move.copied
+
+
+@asynccontextmanager
+async def _unchanged(source: Source) -> AsyncGenerator[Source]:
+    """Give what reads the same, and does not change the source."""
+    match source:
+        case (
+            SqliteStepStore(_database=Path() as opened, _media_store=media)
+            | SqliteStepStore(_connection=sqlite3.Connection() as opened, _media_store=media)
+        ):
+            async with copied_database(opened) as copy:
+                match media:
+                    case (
+                        SqliteMediaStore(_database=Path() as same, _table=table)
+                        | SqliteMediaStore(_connection=sqlite3.Connection() as same, _table=table)
+                    ) if same == opened:
+                        media = SqliteMediaStore(database=copy, table=table)
+                yield SqliteStepStore(database=copy, media_store=media)
+        case _:
+            yield source
 
 
 async def _runs(source: Source, move: Move) -> list[RunRecord]:
