@@ -51,10 +51,12 @@ class Copied(NamedTuple):
     Attributes:
         sessions: so many.
         entries: so many in all of them, of what the framework adds to a session one by one.
+        left_out: so many more are in the source alone, as the framework hands them to no store.
     """
 
     sessions: int = 0
     entries: int = 0
+    left_out: int = 0
 
 
 Progress: TypeAlias = Callable[[Copied], object]
@@ -151,6 +153,7 @@ class Part:
         unit: what the framework calls it.
         sessions: how many sessions it is.
         entries: how many they have, which the block tells.
+        left_out: how many are in the source alone, which it tells, too.
     """
 
     def __init__(self, move: Move, session_id: str, unit: str) -> None:
@@ -158,6 +161,7 @@ class Part:
         self.unit = unit
         self.sessions = 1
         self.entries = 0
+        self.left_out = 0
         self._move = move
 
     def __enter__(self) -> Self:
@@ -224,8 +228,10 @@ class Move:
 
     def count(self, part: Part) -> None:
         """Count what was copied, and tell it."""
-        sessions, entries = self.copied
-        self.copied = Copied(sessions + part.sessions, entries + part.entries)
+        sessions, entries, left_out = self.copied
+        self.copied = Copied(
+            sessions + part.sessions, entries + part.entries, left_out + part.left_out
+        )
         if self._progress is not None and part.sessions:
             self._progress(self.copied)
 
@@ -264,7 +270,10 @@ def run_copy(
     """
 
     def told(copied: Copied, when: str) -> str:
-        return f"{copied.sessions} {unit}s, {copied.entries} {entries} {when}\n"
+        text = f"{copied.sessions} {unit}s, {copied.entries} {entries} {when}"
+        if copied.left_out:
+            text += f"; {copied.left_out} more left out, which the framework hands to no store"
+        return f"{text}\n"
 
     def report(copied: Copied) -> None:
         if copied.sessions % _REPORT_EVERY == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import uuid
@@ -122,6 +123,116 @@ async def test_nothing_there_is_replaced(projects: Path) -> None:
         await copy_sessions(projects, memory)
 
     assert await SessionStore(memory).load(key) == other
+
+
+def _of_agent(name: str = "agent-1") -> Any:
+    return {"project_key": "-a", "session_id": SESSIONS[0], "subpath": f"subagents/{name}"}
+
+
+async def test_what_a_subagent_added_is_added(projects: Path) -> None:
+    """Lines and metadata that have grown come, metadata once, as with the framework's import."""
+    memory: MemoryStore[Any] = MemoryStore(ClaudeRecord)
+    theirs = InMemorySessionStore()
+    key: Any = {"project_key": "-a", "session_id": SESSIONS[0]}
+    session = projects / "-a" / f"{SESSIONS[0]}.jsonl"
+    agent = projects / "-a" / SESSIONS[0] / "subagents" / "agent-1.jsonl"
+    for number in range(4):
+        if number in (1, 3):
+            for path in (session, agent):
+                added = {"type": "user", "uuid": f"{path.stem}-later-{number}"}
+                path.write_text(f"{path.read_text()}{json.dumps(added)}\n")
+        if number in (2, 3):
+            agent.with_suffix(".meta.json").write_text(json.dumps({"agentType": number}))
+        await copy_sessions(projects, memory)
+
+    ours = SessionStore(memory)
+    await import_session_to_store(SESSIONS[0], theirs)
+    assert await ours.load(key) == await theirs.load(key)
+    found, expected = await ours.load(_of_agent()), await theirs.load(_of_agent())
+    assert found is not None
+    assert expected is not None
+    metadata: list[Any] = [entry for entry in found if entry["type"] == "agent_metadata"]
+    assert [entry["agentType"] for entry in metadata] == ["helper", 2, 3]
+    lines = [entry for entry in found if entry["type"] != "agent_metadata"]
+    assert [*lines, metadata[-1]] == expected
+
+
+@pytest.mark.parametrize("how", ["line", "metadata", "set back", "only there"])
+async def test_a_subagent_that_went_on_is_refused(projects: Path, how: str) -> None:
+    """A line or metadata that only the storage has is no older, and refuses the session."""
+    memory: MemoryStore[Any] = MemoryStore(ClaudeRecord)
+    await copy_sessions(projects, memory)
+    agent = projects / "-a" / SESSIONS[0] / "subagents" / "agent-1.jsonl"
+    added: Any = {"type": "user" if how == "line" else "agent_metadata", "agentType": "other"}
+    name = "workflows/run-1/agent-2" if how == "only there" else "agent-1"
+    await SessionStore(memory).append(_of_agent(name), [added])
+    if how == "set back":
+        agent.write_text(agent.read_text() + '{"type": "user", "uuid": "more"}\n')
+    before = await SessionStore(memory).load(_of_agent(name))
+
+    with pytest.raises(CopyMismatchError, match="has other entries there already"):
+        await copy_sessions(projects, memory)
+
+    assert await SessionStore(memory).load(_of_agent(name)) == before
+
+
+def _request(kind: str) -> Any:
+    return {"type": kind, "requestId": "r"}
+
+
+async def test_what_the_framework_stored_itself_is_there(
+    projects: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lines about requests, which it hands to no store, are counted apart, and refuse nothing."""
+    path = projects / "-b" / f"{SESSIONS[2]}.jsonl"
+    stored = _entries(10, "s2")
+    requests = [*map(_request, ("api-request-shape", "api-request-blob", "api-request"))]
+    _write(path, [*stored[:3], *requests, *stored[3:], _request("api-request")])
+    agent = projects / "-a" / SESSIONS[0] / "subagents" / "agent-1.jsonl"
+    _write(agent, [requests[0], *_entries(5, "a1")])
+    key: Any = {"project_key": "-b", "session_id": SESSIONS[2]}
+    live: Any = [{"agentType": "helper", "type": "agent_metadata"}, *_entries(5, "a1")]
+    async with SessionStore(root) as store:
+        await store.append(key, stored)
+        await store.append(_of_agent(), live)
+
+    for _ in range(2):
+        await asyncio.to_thread(main, [str(projects), str(root)])
+        assert capsys.readouterr().out == (
+            "5 transcripts, 1231 entries copied and compared; 5 more left out, which the framework "
+            "hands to no store\n"
+        )
+
+    async with SessionStore(root) as store:
+        assert await store.load(key) == stored
+        assert await store.load(_of_agent()) == live
+
+
+@pytest.mark.parametrize("has_other", [False, True])
+async def test_a_part_of_a_session_is_told_as_such(projects: Path, has_other: bool) -> None:
+    """Where lines are missing before those that are there, it says so, and what to do."""
+    stored = _entries(10, "s2")
+    memory: MemoryStore[Any] = MemoryStore(ClaudeRecord)
+    key: Any = {"project_key": "-b", "session_id": SESSIONS[2]}
+    target = SessionStore(memory)
+    await target.append(key, stored[2:6])
+    if has_other:
+        other: Any = {**key, "subpath": "subagents/x"}
+        await target.append(other, stored[:1])
+
+    with pytest.raises(CopyMismatchError) as refused:
+        await copy_sessions(projects, memory)
+
+    (failure,) = refused.value.failures
+    assert failure.session_id == f"-b/{SESSIONS[2]}"
+    assert "of the 12 lines of it 8 are not there (6 user, 2 mode)" in failure.reason
+    assert "nothing there is newer" in failure.reason
+    assert "find out" not in failure.reason
+    assert ("delete nothing there" in failure.reason) == has_other
+    assert await target.load(key) == stored[2:6]
+    if not has_other:
+        await target.delete(key)
+        assert await copy_sessions(projects, memory) == Copied(5, 1231)
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", '{"type": "us'])
