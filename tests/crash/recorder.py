@@ -189,7 +189,7 @@ class RecordingFiles(LocalFiles):
         name = function.__name__
         if self._actions:
             self._act(f"{operation} {os.path.basename(path)}")
-        if name == "lock_file" and not self._is_dead:  # others go on while this one waits
+        if name in _WAITING and not self._is_dead:  # others go on while this one waits
             return super().call(operation, path, self.recorded(name, function), *args, **kwargs)
         with self.disk.mutex:
             if self._is_dead:
@@ -322,6 +322,7 @@ def _refuse(*args: object, **kwargs: object) -> Any:
 
 
 _LETTING_GO = frozenset({"close", "unlock_file"})
+_WAITING = frozenset({"lock_file", "await_lock"})
 _SYNCS = frozenset({"fsync", "full_sync", "data_sync"})
 _RECORDS: dict[str, Record] = {
     "open": RecordingFiles._record_open,
@@ -344,6 +345,6 @@ _RECORDS: dict[str, Record] = {
 _CHANGES = frozenset(_RECORDS) - {"close", "stat", "fstat"}
 for _reading in (
     "read_at", "_names_in", "readlink", "file_system_type", "free_room",
-    "lock_file", "try_lock_file", "unlock_file", "utime", "chown",
+    "lock_file", "try_lock_file", "await_lock", "unlock_file", "utime", "chown",
 ):  # fmt: skip
     _RECORDS[_reading] = RecordingFiles._record_nothing

@@ -54,7 +54,7 @@ _UNFLUSHED = (
     "unwritten-session",
 )
 _CLOSING = frozenset({"close", "unlock_file"})
-_LOCKING = frozenset({"lock_file", "try_lock_file"})
+_LOCKING = frozenset({"lock_file", "try_lock_file", "await_lock"})
 
 
 class Fault(NamedTuple):

@@ -138,6 +138,8 @@ class Kernel:
         if name == "close":
             del self.fds[args[0]]
             return function(*args, **kwargs)
+        if name == "await_lock":
+            raise WouldWaitError
         if name == "lock_file":
             if not system.try_lock_file(args[0], shared=False):
                 raise WouldWaitError

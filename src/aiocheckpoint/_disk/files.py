@@ -763,6 +763,10 @@ class LocalFiles:
         """Lock an open file, shared or alone; False when that is not possible now."""
         return self.call("lock", path, system.try_lock_file, descriptor, shared=shared)
 
+    def await_lock(self, path: str, seconds: float) -> None:
+        """Let a while pass in which somebody else may give a lock back."""
+        self.call("lock", path, system.await_lock, seconds)
+
     def is_lock_free(self, descriptor: int, path: str) -> bool:
         """Tell whether nobody has an open file locked alone, without holding it for a moment."""
         return self.call("lock", path, system.is_lock_free, descriptor)

@@ -14,6 +14,7 @@ CONTROL_NAME = "control"
 LOCK_NAME = "lock"
 APPLIER_NAME = "applier"
 _TURN_NAME = "turn"
+_LOOK_SECONDS = 0.01
 _NAMES = (_TURN_NAME, LOCK_NAME, APPLIER_NAME, CONTROL_NAME)
 
 
@@ -219,25 +220,40 @@ class LockFiles:
             self._files.close(descriptor, path)
 
     @contextlib.contextmanager
-    def applying(self) -> Generator[None]:
-        """Be the one process that writes files, waiting as long as it takes."""
+    def applying(self, is_done: Callable[[], bool] = bool) -> Generator[bool]:
+        """
+        Be the one process that writes files, waiting as long as it takes; tell whether this is it.
+
+        Args:
+            is_done: tells, while others write files, whether this process need not any more.
+        """
         try:
-            self._lock_applier()
+            is_applier = self._lock_applier(is_done)
             if not self._is_in_place(APPLIER_NAME) and self._is_in_place(LOCK_NAME):
                 self._close(APPLIER_NAME)  # it alone was removed: who has come since has another
-                self._lock_applier()
-            yield
+                is_applier = self._lock_applier(is_done)
+            yield is_applier
         finally:
             self._give_back(APPLIER_NAME)
 
-    def _lock_applier(self) -> None:
+    def _lock_applier(self, is_done: Callable[[], bool]) -> bool:
+        """
+        Take the lock under which files are written; False when that is not wanted any more.
+
+        Not by waiting for it alone: of several that do, one may be passed over for a minute, while
+        the others have long written its files.
+        """
+        files = self._files
         descriptor, path = self._descriptor(APPLIER_NAME), self._paths[APPLIER_NAME]
         try:
-            if not self._files.try_lock_file(descriptor, path):
-                self.applier_waits_since = monotonic_seconds()
-                self._files.lock_file(descriptor, path)
+            while not files.try_lock_file(descriptor, path):
+                self.applier_waits_since = self.applier_waits_since or monotonic_seconds()
+                if is_done():
+                    return False
+                files.await_lock(path, _LOOK_SECONDS)
         finally:
             self.applier_waits_since = None
+        return True
 
     def has_applier(self) -> bool:
         """Tell whether some process writes files just now."""

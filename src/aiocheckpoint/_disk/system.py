@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -51,6 +52,11 @@ def lock_file(descriptor: int) -> None:
             pass  # each try waits for ten seconds
     else:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def await_lock(seconds: float) -> None:
+    """Let a while pass in which somebody else may give a lock back."""
+    time.sleep(seconds)
 
 
 def try_lock_file(descriptor: int, *, shared: bool) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from aiocheckpoint._copied_errors import kept, own_copy
@@ -153,9 +154,11 @@ class Applier:
         self._failures = 0 if error is None else self._failures + 1
 
     def _tenure(self) -> None:
-        """Be the applier: apply in rounds, then flush."""
+        """Be the applier: apply in rounds, then flush; unless others do all that is waited for."""
         root = self._opened()
-        with root.log.applying():
+        with root.log.applying(partial(self._is_done_by_others, root)) as is_applier:
+            if not is_applier:
+                return
             root.view.follow()
             touched = Touched(root.view.files, root.view.sessions.root)
             self._failed.clear()
@@ -171,6 +174,22 @@ class Applier:
             self._wake_waiters(root, place)
             if damaged:
                 raise JournalCorruptError(damaged[0].path)
+
+    def _is_done_by_others(self, root: WritableRoot) -> bool:
+        """
+        Wake those whose files another process has flushed meanwhile; tell whether nothing is left.
+
+        What it could not write is told by an own try.
+        """
+        with contextlib.suppress(Exception):  # an own try tells what hinders it
+            root.view.follow()
+        if self.error is not None or root.view.pending.stuck or root.view.lost.unreadable():
+            return False
+        has_files = partial(_has_files, root)
+        waiting = [(change, place) for place, changes, _ in self._waiters for change in changes]
+        if any(has_files(change, place) for change, place in waiting):
+            self._wake(has_files)
+        return not self._waiters and root.log.end <= root.view.flushed
 
     def _hurries(self) -> bool:
         """Tell whether somebody waits for files, or for room."""
@@ -309,11 +328,15 @@ class Applier:
         Who came after the try that failed waits for another one.
         """
         durable = max(tried, root.log.control.flushed if root.log.control else 0)
+        self._wake(lambda change, place: place <= durable and self._is_over(change, place))
+
+    def _wake(self, has_outcome: Callable[[Change, int], bool]) -> None:
+        """Wake those whose change, committed at a place, has its outcome."""
         woken: list[Change] = []
         with self._condition:
             waiters, self._waiters = self._waiters, []
             for place, changes, tries in waiters:
-                later = [c for c in changes if place > durable or not self._is_over(c, place)]
+                later = [change for change in changes if not has_outcome(change, place)]
                 if later:
                     self._waiters.append(_Waiter(place, later, tries))
                 woken += [change for change in changes if change not in later]
@@ -380,6 +403,17 @@ def _is_flush_wanted(root: WritableRoot) -> bool:
     """Tell whether another process waits for a flush, or the log for room."""
     is_half_full = 2 * root.view.pressing_bytes() > root.max_bytes
     return root.view.wanted > root.view.flushed or is_half_full
+
+
+def _has_files(root: WritableRoot, change: Change, place: int) -> bool:
+    """Tell whether a change that was committed up to a place has what it waits for."""
+    if place > root.view.flushed:
+        return False
+    if not isinstance(change, Flush):
+        return True
+    is_erased = root.log.control is not None and not root.log.control.erasure
+    # Who closes last leaves the journal at rest.
+    return is_erased and not (change.closes and root.log.end <= place)
 
 
 def _late_error(change: Change, error: BaseException) -> BaseException:
