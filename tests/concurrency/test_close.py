@@ -225,7 +225,7 @@ def test_what_is_due_is_done_before_the_end() -> None:
         raise StorageError("open", "/", None, "it is not there")
 
     applier = Applier(opened)
-    applier.committed(1, ())
+    applier.found_waiting()
     applier.end()
     applier.run()
     assert tries == 1

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
+import fcntl
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aiocheckpoint._disk.locks import APPLIER_NAME
 from aiocheckpoint._engine.changes import Change, Flush
-from aiocheckpoint.errors import StorageError
+from aiocheckpoint._format.log import HEADER_BYTES
+from aiocheckpoint.errors import DurabilityUnknownError, StorageError
+from tests.conftest import MakeWriter
 from tests.engine.disk import Disk
 from tests.engine.kernel import WouldWaitError
-from tests.engine.process import Answer, Process, outcome
+from tests.engine.process import Answer, Process, make_record, outcome
 
 pytestmark = pytest.mark.blocking
 
@@ -80,6 +87,52 @@ def test_what_others_could_not_write(disk: Disk) -> None:
     assert isinstance(flush.job.error, StorageError)
 
 
+def test_stuck_meanwhile(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds also where another thread takes in what they have done, in the middle of a look."""
+    one, two = Process(disk), Process(disk, wake="flushed")
+    save = two.new_save("s", "a")
+    with _held(one):
+        two.commit(save)
+        (two.path / "s").write_text("in the way")
+        lost = two.to_write().view.lost
+
+        def unreadable() -> list[Any]:
+            monkeypatch.undo()
+            assert isinstance(outcome(one.tenure), StorageError)
+            two.to_write().view.follow()
+            return lost.unreadable()
+
+        monkeypatch.setattr(lost, "unreadable", unreadable)
+        assert not _tried(two, save)
+
+
+def test_what_cannot_be_read(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who cannot read the journal does not take what it sees of it for all there is."""
+    one, two = Process(disk), Process(disk)
+    two.save("s", "a")
+    with _held(one):
+        one.save("t", "b")
+
+        def refuse(*_: object) -> None:
+            raise StorageError("read", "log", errno.EIO, "refused")
+
+        monkeypatch.setattr(two.to_write().log, "_read", refuse)
+        for _ in range(2):
+            assert isinstance(outcome(two.tenure), WouldWaitError)
+
+
+def test_who_waits_for_room(disk: Disk) -> None:
+    """It is told of a flush of others, too."""
+    one, two = Process(disk), Process(disk)
+    two.save("s", "a")
+    with _held(one):
+        flushes = two.applier._flushes
+        one.tenure()
+        assert outcome(two.tenure) is None
+    assert two.applier._flushes > flushes
+    assert not two.applier._is_wanted
+
+
 def test_what_was_deleted(disk: Disk) -> None:
     """A flush waits for its own turn until what was deleted is overwritten in the journal."""
     one, two = Process(disk), Process(disk)
@@ -97,7 +150,7 @@ def test_what_was_deleted(disk: Disk) -> None:
 
 
 def test_who_closes_last(disk: Disk) -> None:
-    """It leaves the journal at rest; who is not the last leaves that to others."""
+    """It leaves the journal at rest in its own turn; who is not the last leaves that to others."""
     one, two = Process(disk), Process(disk)
     two.save("s", "a")
     with _held(one):
@@ -105,7 +158,16 @@ def test_who_closes_last(disk: Disk) -> None:
         two.commit(flush)
         one.tenure()
         assert not _tried(two, flush)
-        one.save("s", "b")
+    two.tenure()
+    assert flush.job.is_over
+    log = two.to_write().log
+    assert log.slots.size(log.segments[-1].slot) == HEADER_BYTES
+    two.save("s", "b")
+    with _held(one):
+        flush = Flush(Answer(), closes=True)
+        two.commit(flush)
+        one.tenure()
+        one.save("s", "c")
         assert _tried(two, flush)
 
 
@@ -121,3 +183,21 @@ def test_what_is_left(disk: Disk) -> None:
         assert change.job.is_over
     two.tenure()
     assert two.to_write().view.flushed == two.to_write().log.end
+
+
+@pytest.mark.parametrize("moved", ["", ".aiocheckpoint"], ids=["root", "journal"])
+async def test_a_root_that_is_moved(root: Path, make_writer: MakeWriter, moved: str) -> None:
+    """A save has its file where the root is now, whoever writes files where it was."""
+    writer = make_writer(durability="file")
+    for number in range(3):
+        await writer.save(make_record("a", f"cp-{number}", number))
+    with open(root / ".aiocheckpoint" / "applier", "r+b") as applier:
+        fcntl.flock(applier, fcntl.LOCK_EX)
+        first = asyncio.create_task(writer.save(make_record("a", "first", 3)))
+        while not writer.stats().unflushed_changes:
+            await asyncio.sleep(0)
+        (root / moved).rename(root.parent / "moved")
+        await writer.save(make_record("b", "second", 4))
+        assert len([*(root / "b" / "checkpoints").glob("cp_*.json")]) == 1
+    with contextlib.suppress(DurabilityUnknownError):
+        await first

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from aiocheckpoint._copied_errors import kept, own_copy
 from aiocheckpoint._disk.files import monotonic_seconds, printable
-from aiocheckpoint._disk.locks import MovedError
+from aiocheckpoint._disk.locks import LOCK_NAME, MovedError
 from aiocheckpoint._disk.pending import Committed
 from aiocheckpoint._engine.carry import Failure, carry_failed
 from aiocheckpoint._engine.changes import Change, Flush
@@ -39,9 +39,36 @@ _logger = logging.getLogger("aiocheckpoint")
 
 
 class _Waiter(NamedTuple):
+    root: WritableRoot
     place: int
     changes: Sequence[Change]
     tries: int  # that had begun when it came
+
+
+class _Flushed(NamedTuple):
+    """
+    How far a journal is flushed, as it was seen at one moment.
+
+    Attributes:
+        root: whose journal.
+        place: the position up to which files are durable, of all sessions.
+        end: the position behind what was seen.
+        is_erased: whether nothing that was removed is left in the journal.
+    """
+
+    root: WritableRoot
+    place: int
+    end: int
+    is_erased: bool
+
+    def has_files(self, waiter: _Waiter, change: Change) -> bool:
+        """Tell whether a change has what it waits for."""
+        if waiter.root is not self.root or waiter.place > self.place:
+            return False
+        if not isinstance(change, Flush):
+            return True
+        # Who closes last leaves the journal at rest.
+        return self.is_erased and not (change.closes and self.end <= waiter.place)
 
 
 class Applier:
@@ -78,13 +105,13 @@ class Applier:
 
     # From other threads
 
-    def committed(self, place: int, late: Sequence[Change]) -> None:
+    def committed(self, root: WritableRoot, place: int, late: Sequence[Change]) -> None:
         """Take notice of a commit, and of who waits until its files are durable."""
         if self._is_due and not late:
             return
         with self._condition:
             if late:
-                self._waiters.append(_Waiter(place, late, self._tries))
+                self._waiters.append(_Waiter(root, place, late, self._tries))
                 self._is_wanted = True
             if place or late:
                 self._is_due = True
@@ -121,8 +148,7 @@ class Applier:
             try:
                 self._tenure()
             except MovedError as moved:
-                reason = "the directory was moved or removed; try again"
-                self._fail_waiters(StorageError("flush", str(moved), None, reason))
+                self._fail_waiters(_moved(str(moved)))
                 with contextlib.suppress(Exception):  # the next use looks for itself
                     self._is_due |= self._has_lost_journal()  # and is written when opened anew
             except Exception as raised:  # noqa: BLE001 - the thread must outlive a bug of ours
@@ -156,6 +182,7 @@ class Applier:
     def _tenure(self) -> None:
         """Be the applier: apply in rounds, then flush; unless others do all that is waited for."""
         root = self._opened()
+        self._fail(_moved(root.log.directory.path), lambda waiter: waiter.root is not root)
         with root.log.applying(partial(self._is_done_by_others, root)) as is_applier:
             if not is_applier:
                 return
@@ -180,16 +207,33 @@ class Applier:
         Wake those whose files another process has flushed meanwhile; tell whether nothing is left.
 
         What it could not write is told by an own try.
+
+        Raises:
+            MovedError: the root is another one by now.
         """
-        with contextlib.suppress(Exception):  # an own try tells what hinders it
-            root.view.follow()
-        if self.error is not None or root.view.pending.stuck or root.view.lost.unreadable():
+        if self._opened() is not root:
+            raise MovedError(root.log.directory.path)
+        seen = self._seen(root)
+        if seen is None:
             return False
-        has_files = partial(_has_files, root)
-        waiting = [(change, place) for place, changes, _ in self._waiters for change in changes]
-        if any(has_files(change, place) for change, place in waiting):
-            self._wake(has_files)
-        return not self._waiters and root.log.end <= root.view.flushed
+        if any(seen.has_files(waiter, it) for waiter in [*self._waiters] for it in waiter.changes):
+            root.log.require_in_place(LOCK_NAME)
+            self._wake(seen.has_files)
+        with self._condition:
+            is_done = not self._waiters and seen.end <= seen.place
+            if is_done:
+                self._note_flush()
+        return is_done
+
+    def _seen(self, root: WritableRoot) -> _Flushed | None:
+        """Return how far others have flushed; None where an own try has to tell what is so."""
+        with contextlib.suppress(Exception), root.view.mutex:
+            root.view.follow()
+            control, end, place = root.log.control, root.log.end, root.view.flushed
+            is_whole = not root.view.pending.stuck and not root.view.lost.unreadable()
+            if control is not None and end and is_whole and self.error is None:
+                return _Flushed(root, place, end, is_erased=not control.erasure)
+        return None
 
     def _hurries(self) -> bool:
         """Tell whether somebody waits for files, or for room."""
@@ -277,7 +321,8 @@ class Applier:
         root.view.files.reached("before_flush")
         touched.sync()
         root.view.files.reached("after_flush")
-        if place <= root.view.flushed and not self._must_erase(root):
+        is_flushed = place <= root.view.flushed
+        if is_flushed and not self._must_erase(root) and not self._is_closing():
             return
         root.view.keep_owners(place)
         with root.log.locked():
@@ -328,18 +373,22 @@ class Applier:
         Who came after the try that failed waits for another one.
         """
         durable = max(tried, root.log.control.flushed if root.log.control else 0)
-        self._wake(lambda change, place: place <= durable and self._is_over(change, place))
+        self._wake(
+            lambda it, change: (
+                it.root is root and it.place <= durable and self._is_over(change, it.place)
+            )
+        )
 
-    def _wake(self, has_outcome: Callable[[Change, int], bool]) -> None:
-        """Wake those whose change, committed at a place, has its outcome."""
+    def _wake(self, has_outcome: Callable[[_Waiter, Change], bool]) -> None:
+        """Wake those whose change has its outcome."""
         woken: list[Change] = []
         with self._condition:
             waiters, self._waiters = self._waiters, []
-            for place, changes, tries in waiters:
-                later = [change for change in changes if not has_outcome(change, place)]
+            for waiter in waiters:
+                later = [it for it in waiter.changes if not has_outcome(waiter, it)]
                 if later:
-                    self._waiters.append(_Waiter(place, later, tries))
-                woken += [change for change in changes if change not in later]
+                    self._waiters.append(waiter._replace(changes=later))
+                woken += [change for change in waiter.changes if change not in later]
             self._note_flush()
         Job.deliver(change.job for change in woken)
 
@@ -352,10 +401,14 @@ class Applier:
 
     def _fail_waiters(self, error: BaseException) -> None:
         """Give the error to those who waited when the try began; who came later waits on."""
+        self._fail(error, lambda waiter: waiter.tries < self._tries)
         with self._condition:
-            waiters = [waiter for waiter in self._waiters if waiter.tries < self._tries]
-            self._waiters = [waiter for waiter in self._waiters if waiter.tries >= self._tries]
             self._note_flush()
+
+    def _fail(self, error: BaseException, is_meant: Callable[[_Waiter], bool]) -> None:
+        with self._condition:
+            waiters = [waiter for waiter in self._waiters if is_meant(waiter)]
+            self._waiters = [waiter for waiter in self._waiters if not is_meant(waiter)]
         changes = [change for waiter in waiters for change in waiter.changes]
         for change in changes:
             change.job.error = _late_error(change, error)
@@ -405,15 +458,8 @@ def _is_flush_wanted(root: WritableRoot) -> bool:
     return root.view.wanted > root.view.flushed or is_half_full
 
 
-def _has_files(root: WritableRoot, change: Change, place: int) -> bool:
-    """Tell whether a change that was committed up to a place has what it waits for."""
-    if place > root.view.flushed:
-        return False
-    if not isinstance(change, Flush):
-        return True
-    is_erased = root.log.control is not None and not root.log.control.erasure
-    # Who closes last leaves the journal at rest.
-    return is_erased and not (change.closes and root.log.end <= place)
+def _moved(path: str) -> StorageError:
+    return StorageError("flush", path, None, "the directory was moved or removed; try again")
 
 
 def _late_error(change: Change, error: BaseException) -> BaseException:

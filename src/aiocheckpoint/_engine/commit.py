@@ -215,7 +215,7 @@ class Committer:
         self.commits += 1
         self.changes += len([change for change in begun if change.session])
         Job.deliver([change.job for change in begun if change not in late])
-        self._applier.committed(place, late)
+        self._applier.committed(root, place, late)
         if root.view.pending.stuck:  # who could not write those files may be dead
             self._applier.found_waiting()
         self.lacks_room = self._must_wait = bool(left)
