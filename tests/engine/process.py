@@ -309,6 +309,12 @@ class Process:
                 opened.close()
 
 
+def in_journal(process: Process) -> bytes:
+    """Return all that the files of its journal hold."""
+    files = sorted((process.path / ".aiocheckpoint").glob("log.*"))
+    return b"".join(file.read_bytes() for file in files)
+
+
 def outcome(work: Callable[[], object]) -> BaseException | None:
     """Do some work, and return what it raises."""
     try:

@@ -16,7 +16,7 @@ from tests.engine.disk import Disk
 from tests.engine.files import Call, KilledError
 from tests.engine.ledger import Ledger, deleted, saved
 from tests.engine.nodes import NOTHING
-from tests.engine.process import Process, outcome
+from tests.engine.process import Process, in_journal, outcome
 
 pytestmark = pytest.mark.blocking
 
@@ -238,3 +238,25 @@ def test_mutant_is_noticed(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(applier, "carry_failed", lambda _root, _failed, place: place)
     with pytest.raises((AssertionError, CheckpointError)):
         test_others_go_on(disk, OBSTACLES["a file in its place"])
+
+
+def test_what_was_deleted_while_it_was_stuck(disk: Disk, obstacle: Obstacle) -> None:
+    """It is not in the journal any more when its session can be written again and was flushed."""
+    scene = Scene(disk, obstacle)
+    process = scene.one
+    with contextlib.suppress(StorageError):
+        process.save("other", "first", 1)
+        process.flush()
+    with contextlib.suppress(StorageError):
+        process.save("other", "second", 2)
+        process.flush()
+    assert b"a/1 " in in_journal(process)
+    process.delete("stuck", "a")
+    for number in range(2):
+        process.save("other", f"after-{number}", 3)
+        with contextlib.suppress(StorageError):
+            process.flush()
+    scene.mend()
+    process.flush()
+    assert [key for key, _ in process.seen("stuck")] == ["b"]
+    assert b"a/1 " not in in_journal(process)

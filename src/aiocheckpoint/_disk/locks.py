@@ -14,7 +14,7 @@ CONTROL_NAME = "control"
 LOCK_NAME = "lock"
 APPLIER_NAME = "applier"
 _TURN_NAME = "turn"
-_LOOK_SECONDS = 0.01
+_LOOK_SECONDS = (0.002, 0.05)
 _NAMES = (_TURN_NAME, LOCK_NAME, APPLIER_NAME, CONTROL_NAME)
 
 
@@ -243,14 +243,15 @@ class LockFiles:
         Not by waiting for it alone: of several that do, one may be passed over for a minute, while
         the others have long written its files.
         """
-        files = self._files
+        files, (pause, longest) = self._files, _LOOK_SECONDS
         descriptor, path = self._descriptor(APPLIER_NAME), self._paths[APPLIER_NAME]
         try:
             while not files.try_lock_file(descriptor, path):
                 self.applier_waits_since = self.applier_waits_since or monotonic_seconds()
                 if is_done():
                     return False
-                files.await_lock(path, _LOOK_SECONDS)
+                files.await_lock(path, pause)
+                pause = min(2 * pause, longest)
         finally:
             self.applier_waits_since = None
         return True

@@ -7,9 +7,8 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
-from aiocheckpoint._copied_errors import kept, own_copy
+from aiocheckpoint._copied_errors import kept
 from aiocheckpoint._disk.files import monotonic_seconds, printable
 from aiocheckpoint._disk.locks import LOCK_NAME, MovedError
 from aiocheckpoint._disk.pending import Committed
@@ -19,10 +18,10 @@ from aiocheckpoint._engine.jobs import Job
 from aiocheckpoint._engine.last_words import done_up_to
 from aiocheckpoint._engine.root import WritableRoot
 from aiocheckpoint._engine.sync import Touched
+from aiocheckpoint._engine.waiters import Flushed, Waiter, late_error
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointError,
-    DurabilityUnknownError,
     JournalCorruptError,
     StorageError,
     StorageFullError,
@@ -36,39 +35,6 @@ _PAUSE_SECONDS = 0.0001
 _FEW_ENTRIES = 128  # in a round of 50 ms
 _RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0)
 _logger = logging.getLogger("aiocheckpoint")
-
-
-class _Waiter(NamedTuple):
-    root: WritableRoot
-    place: int
-    changes: Sequence[Change]
-    tries: int  # that had begun when it came
-
-
-class _Flushed(NamedTuple):
-    """
-    How far a journal is flushed, as it was seen at one moment.
-
-    Attributes:
-        root: whose journal.
-        place: the position up to which files are durable, of all sessions.
-        end: the position behind what was seen.
-        is_erased: whether nothing that was removed is left in the journal.
-    """
-
-    root: WritableRoot
-    place: int
-    end: int
-    is_erased: bool
-
-    def has_files(self, waiter: _Waiter, change: Change) -> bool:
-        """Tell whether a change has what it waits for."""
-        if waiter.root is not self.root or waiter.place > self.place:
-            return False
-        if not isinstance(change, Flush):
-            return True
-        # Who closes last leaves the journal at rest.
-        return self.is_erased and not (change.closes and self.end <= waiter.place)
 
 
 class Applier:
@@ -95,11 +61,12 @@ class Applier:
         self._rounds_at_once = rounds
         self.error: Exception | None = None
         self._condition = threading.Condition()
-        self._waiters: list[_Waiter] = []
+        self._waiters: list[Waiter] = []
         self._is_due = False
         self._is_wanted = False
         self._is_ending = False
         self._flushes = self._tries = 0
+        self._looked: tuple[Flushed, int] | None = None
         self._failed: dict[str, Failure] = {}
         self._failures = 0
 
@@ -111,7 +78,7 @@ class Applier:
             return
         with self._condition:
             if late:
-                self._waiters.append(_Waiter(root, place, late, self._tries))
+                self._waiters.append(Waiter(root, place, late, self._tries))
                 self._is_wanted = True
             if place or late:
                 self._is_due = True
@@ -216,23 +183,30 @@ class Applier:
         seen = self._seen(root)
         if seen is None:
             return False
-        if any(seen.has_files(waiter, it) for waiter in [*self._waiters] for it in waiter.changes):
-            root.log.require_in_place(LOCK_NAME)
-            self._wake(seen.has_files)
+        waiters = [*self._waiters]
+        if (seen, len(waiters)) != self._looked:  # else it is as it was at the last look
+            self._looked = seen, len(waiters)
+            if any(
+                seen.has_files(waiter, change) for waiter in waiters for change in waiter.changes
+            ):
+                root.log.require_in_place(LOCK_NAME)
+                self._wake(seen.has_files)
         with self._condition:
-            is_done = not self._waiters and seen.end <= seen.place
+            # What others have committed is theirs to write when this one ends.
+            last = root.committed if self._is_ending else seen.end
+            is_done = not self._waiters and last <= seen.place
             if is_done:
                 self._note_flush()
         return is_done
 
-    def _seen(self, root: WritableRoot) -> _Flushed | None:
+    def _seen(self, root: WritableRoot) -> Flushed | None:
         """Return how far others have flushed; None where an own try has to tell what is so."""
         with contextlib.suppress(Exception), root.view.mutex:
             root.view.follow()
             control, end, place = root.log.control, root.log.end, root.view.flushed
             is_whole = not root.view.pending.stuck and not root.view.lost.unreadable()
             if control is not None and end and is_whole and self.error is None:
-                return _Flushed(root, place, end, is_erased=not control.erasure)
+                return Flushed(root, place, end, is_erased=not control.erasure)
         return None
 
     def _hurries(self) -> bool:
@@ -322,7 +296,10 @@ class Applier:
         touched.sync()
         root.view.files.reached("after_flush")
         is_flushed = place <= root.view.flushed
-        if is_flushed and not self._must_erase(root) and not self._is_closing():
+        # Another process may wait, which does not go on before that.
+        erases = bool(self._waiters) or root.view.wanted > root.view.flushed
+        must_erase = erases and root.log.control is not None and root.log.control.erasure > 0
+        if is_flushed and not must_erase and not self._is_closing():
             return
         root.view.keep_owners(place)
         with root.log.locked():
@@ -336,7 +313,7 @@ class Applier:
             ):
                 root.appender.free.trim(0, spares=0)  # what was flushed makes room for the rest
                 return
-            if self._must_erase(root):
+            if erases and root.appender.must_erase:
                 root.appender.erase()
             if self._is_closing() and not self._failed:
                 root.appender.leave_empty()
@@ -361,9 +338,6 @@ class Applier:
         changes = [change for waiter in self._waiters for change in waiter.changes]
         return any(isinstance(change, Flush) and change.closes for change in changes)
 
-    def _must_erase(self, root: WritableRoot) -> bool:
-        return bool(self._waiters) and root.log.control is not None and root.log.control.erasure > 0
-
     # Who waits
 
     def _wake_waiters(self, root: WritableRoot, tried: int) -> None:
@@ -379,7 +353,7 @@ class Applier:
             )
         )
 
-    def _wake(self, has_outcome: Callable[[_Waiter, Change], bool]) -> None:
+    def _wake(self, has_outcome: Callable[[Waiter, Change], bool]) -> None:
         """Wake those whose change has its outcome."""
         woken: list[Change] = []
         with self._condition:
@@ -396,7 +370,7 @@ class Applier:
         """Tell whether a change that was tried has its outcome; note the error, if it is one."""
         sessions = change.sessions or self._failed
         failures = [failure for name, failure in self._failed.items() if name in sessions]
-        change.job.error = _late_error(change, failures[0].error) if failures else None
+        change.job.error = late_error(change, failures[0].error) if failures else None
         return not failures or any(failure.place >= place for failure in failures)
 
     def _fail_waiters(self, error: BaseException) -> None:
@@ -405,13 +379,13 @@ class Applier:
         with self._condition:
             self._note_flush()
 
-    def _fail(self, error: BaseException, is_meant: Callable[[_Waiter], bool]) -> None:
+    def _fail(self, error: BaseException, is_meant: Callable[[Waiter], bool]) -> None:
         with self._condition:
             waiters = [waiter for waiter in self._waiters if is_meant(waiter)]
             self._waiters = [waiter for waiter in self._waiters if not is_meant(waiter)]
         changes = [change for waiter in waiters for change in waiter.changes]
         for change in changes:
-            change.job.error = _late_error(change, error)
+            change.job.error = late_error(change, error)
         Job.deliver(change.job for change in changes)
 
     def _note_flush(self) -> None:
@@ -460,13 +434,3 @@ def _is_flush_wanted(root: WritableRoot) -> bool:
 
 def _moved(path: str) -> StorageError:
     return StorageError("flush", path, None, "the directory was moved or removed; try again")
-
-
-def _late_error(change: Change, error: BaseException) -> BaseException:
-    """Return what a caller gets whose change is in the log and not in its file."""
-    if not isinstance(change, Flush) and isinstance(error, StorageError):
-        reason = f"{error.reason}; the journal has the change"
-        unknown = DurabilityUnknownError(error.operation, error.path, error.errno, reason)
-        unknown.__cause__ = error
-        return unknown
-    return own_copy(error)

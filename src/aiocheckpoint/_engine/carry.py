@@ -102,4 +102,6 @@ def _append_stuck(
             bodies.append(root.view.raw_body(committed))
     # Without the bodies: those may be damaged, and are verified when they are read from the log.
     note = partial(root.view.note, entries=entries, bodies=())
-    root.appender.append(entries, bodies, 0, note, sync=True, leaves=0)
+    # What is removed may be among it, so that is to be erased behind here now.
+    erases = root.appender.must_erase
+    root.appender.append(entries, bodies, 0, note, sync=True, leaves=0, erases=erases)
