@@ -234,7 +234,7 @@ async def test_one_at_a_time_writes_files_though_its_lock_was_removed(
 ) -> None:
     """Who was there before and who came after agree again on who writes files for all."""
     disk, hold = FaultyFiles(), Hold()
-    before = make_writer(lock_timeout_seconds=0.05)
+    before = make_writer(lock_timeout_seconds=0.5)
     await before.save(record("s", "n1"))
     await before.flush()
     (root / ".aiocheckpoint" / "applier").unlink()
