@@ -18,6 +18,7 @@ from aiocheckpoint._format.log import HEADER_BYTES
 from aiocheckpoint.errors import DurabilityUnknownError, StorageError
 from tests.conftest import MakeWriter
 from tests.engine.disk import Disk
+from tests.engine.files import Call
 from tests.engine.kernel import WouldWaitError
 from tests.engine.process import Answer, Process, in_journal, make_record, outcome
 
@@ -131,6 +132,29 @@ def test_who_waits_for_room(disk: Disk) -> None:
         assert outcome(two.tenure) is None
     assert two.applier._flushes > flushes
     assert not two.applier._is_wanted
+
+
+def test_a_line_that_moves(disk: Disk) -> None:
+    """Nobody is blamed for the lock while what others flush goes on."""
+    one, two = Process(disk), Process(disk)
+    log = two.to_write().log
+    since: list[float | None] = []
+
+    def before(call: Call) -> None:
+        if call.function == "await_lock":
+            since.append(log.applier_waits_since)
+
+    def looked() -> float | None:
+        log.applier_waits_since = 1.0
+        two.save("s", f"cp-{len(since)}")
+        assert isinstance(outcome(two.tenure), WouldWaitError)
+        return since[-1]
+
+    two.files.before = before
+    with _held(one):
+        assert looked() == looked() == 1.0
+        one.tenure()
+        assert (looked() or 0) > 1.0
 
 
 def test_what_was_deleted(disk: Disk) -> None:

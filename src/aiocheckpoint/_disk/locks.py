@@ -56,7 +56,8 @@ class LockFiles:
     Attributes:
         waits_since: since when this process has been waiting for the lock, which another one had
             then; None if it is not. Who is slow to take what nobody has blames nobody.
-        applier_waits_since: the same of the lock under which files are written.
+        applier_waits_since: the same of the lock under which files are written; since the last
+            flush of others for who has seen one meanwhile.
         meanwhile: called while another process holds the lock, by who is the next to have it.
     """
 

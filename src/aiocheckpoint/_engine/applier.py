@@ -183,12 +183,12 @@ class Applier:
         seen = self._seen(root)
         if seen is None:
             return False
-        waiters = [*self._waiters]
-        if (seen, len(waiters)) != self._looked:  # else it is as it was at the last look
+        waiters, looked = [*self._waiters], self._looked
+        if (seen, len(waiters)) != looked:  # else it is as it was at the last look
             self._looked = seen, len(waiters)
-            if any(
-                seen.has_files(waiter, change) for waiter in waiters for change in waiter.changes
-            ):
+            if looked is not None and seen.place > looked[0].place:
+                root.log.applier_waits_since = monotonic_seconds()  # a line that moves
+            if any(seen.has_files(waiter, it) for waiter in waiters for it in waiter.changes):
                 root.log.require_in_place(LOCK_NAME)
                 self._wake(seen.has_files)
         with self._condition:
