@@ -17,6 +17,7 @@ import textwrap
 import threading
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,7 @@ from aiocheckpoint import (
     StoreBusyError,
     WriterClosedError,
 )
+from aiocheckpoint.portal import Portal
 from aiocheckpoint.testing import MemoryStore
 from tests.children import run_in_child
 from tests.conftest import MakeWriter
@@ -1422,6 +1424,22 @@ FORK = """
 """
 
 
+async def _waits_for_long() -> None:
+    async with asyncio.timeout(600):
+        await asyncio.Event().wait()
+
+
+WAITS: dict[str, Callable[[], Awaitable[object]]] = {
+    "sleep": lambda: asyncio.sleep(600),
+    "to_thread": lambda: asyncio.to_thread(int),
+    "event": lambda: asyncio.Event().wait(),
+    "queue": lambda: asyncio.Queue[int]().get(),
+    "time limit": _waits_for_long,
+    "future": lambda: asyncio.wrap_future(Future[int]()),
+}
+"""What needs a running event loop."""
+
+
 class TestRead:
     @in_each_durability
     async def test_context_of_the_caller(self, writer: Writer) -> None:
@@ -1465,6 +1483,70 @@ class TestRead:
             for work in (waits, lambda _: 7):
                 with pytest.raises(InvalidArgumentError, match="async function"):
                     await store.read("s", work)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+    async def test_awaits_nothing_that_needs_a_loop(
+        self, writer: Writer, wait: Callable[[], Awaitable[object]]
+    ) -> None:
+        """What asks for the running event loop is refused alike by all reads of all stores."""
+
+        async def work(_: object) -> object:
+            return await wait()
+
+        def by_portal() -> object:
+            with Portal() as portal:
+                return portal.read(writer, lambda store: wait())
+
+        await writer.save(step(1))
+        reads: list[Callable[[], Awaitable[object]]] = [
+            lambda: MemoryStore().read("s", work),
+            lambda: writer.read("s", work),
+            lambda: writer.find(work),
+            lambda: asyncio.to_thread(writer.read_blocking, "s", work),
+            lambda: asyncio.to_thread(writer.read_blocking, "s", lambda _: wait()),
+            lambda: asyncio.to_thread(by_portal),
+        ]
+        for read in reads:
+            with pytest.raises(InvalidArgumentError, match="reads it is given, and nothing else"):
+                await read()
+
+    async def test_a_lock_that_others_wait_for(self, writer: Writer) -> None:
+        """One that belongs to the caller's loop by now is refused by name, too."""
+        lock = asyncio.Lock()
+        await lock.acquire()
+        waiting = asyncio.create_task(lock.acquire())
+        await asyncio.sleep(0)
+
+        async def work(_: object) -> None:
+            await lock.acquire()
+
+        for store in (writer, MemoryStore()):
+            with pytest.raises(InvalidArgumentError, match="reads it is given, and nothing else"):
+                await store.read("s", work)
+        lock.release()
+        await waiting
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            RuntimeError("the cache is closed"),
+            AttributeError("title"),
+            NotImplementedError("later"),
+        ],
+        ids=repr,
+    )
+    async def test_errors_of_its_own_pass(self, writer: Writer, error: Exception) -> None:
+        """What work raises of its own is the caller's, of the classes too that asyncio raises."""
+
+        async def work(_: object) -> None:
+            raise error
+
+        for store in (writer, MemoryStore()):
+            with pytest.raises(type(error)) as caught:
+                await store.read("s", work)
+            assert caught.value is error
+        with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'title'"):
+            await writer.read("s", lambda _: getattr(None, "title"))  # noqa: B009
 
 
 class TestForking:

@@ -14,6 +14,13 @@ from aiocheckpoint.models import ANY_NEWEST, CheckpointId, SessionId
 ArgumentT = TypeVar("ArgumentT")
 ResultT = TypeVar("ResultT")
 
+_READS_ALONE = "an async function that awaits the reads it is given, and nothing else"
+_LACKS_LOOP = (
+    "no running event loop",
+    "There is no current event loop",
+    "is bound to a different event loop",  # of a Lock that tasks of a loop have waited for
+)
+
 
 def require_count(name: str, value: object, least: int) -> None:
     """
@@ -135,8 +142,19 @@ def result_at_once(work: Callable[[ArgumentT], Awaitable[ResultT]], given: Argum
     Return what an async function returns that never has to wait, without an event loop.
 
     Raises:
-        InvalidArgumentError: it is no async function, or has to wait.
+        InvalidArgumentError: it is no async function, has to wait, or asks for a running loop.
     """
+    try:
+        return _result_of_one_step(work, given)
+    except (AttributeError, RuntimeError) as error:
+        if _lacks_loop(error):
+            raise InvalidArgumentError("work", work, _READS_ALONE) from error
+        raise
+
+
+def _result_of_one_step(
+    work: Callable[[ArgumentT], Awaitable[ResultT]], given: ArgumentT
+) -> ResultT:
     answer: object = work(given)
     if not inspect.isawaitable(answer):
         raise InvalidArgumentError("work", work, "an async function")
@@ -148,8 +166,14 @@ def result_at_once(work: Callable[[ArgumentT], Awaitable[ResultT]], given: Argum
         return result
     if isinstance(steps, Generator):  # or it would be told of as never awaited
         steps.close()
-    wanted = "an async function that awaits the reads it is given, and nothing else"
-    raise InvalidArgumentError("work", work, wanted)
+    raise InvalidArgumentError("work", work, _READS_ALONE)
+
+
+def _lacks_loop(error: AttributeError | RuntimeError) -> bool:
+    """Tell whether it is what asyncio raises for what waits, where no event loop runs."""
+    if isinstance(error, AttributeError):  # of an Event, a Lock or a Queue, by Python's own mistake
+        return error.obj is None and error.name == "create_future"
+    return type(error) is RuntimeError and any(text in str(error) for text in _LACKS_LOOP)
 
 
 def require_callable(name: str, value: object) -> None:

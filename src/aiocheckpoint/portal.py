@@ -148,6 +148,8 @@ class Portal:
 
         Raises:
             ThreadStartError: there is no thread for it.
+            InvalidArgumentError: `work` is no async function, or awaits something else, where the
+                store has `read_blocking`.
             RuntimeError: what `run` raises it for.
             BaseException: what the work raises.
 
