@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fnmatch
 import inspect
+import re
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from functools import partial
@@ -125,6 +126,50 @@ class Globs(MemoryStore[CheckpointData]):
         for found in fnmatch.filter(await self.ids(session_id), checkpoint_id):
             return await super().delete(session_id, found)
         return False
+
+
+class LikesIds(MemoryStore[CheckpointData]):
+    """Looks for ids by what LIKE makes of a prefix."""
+
+    async def ids(
+        self, session_id: SessionId, *, prefix: str = "", limit: int | None = None, **which: Any
+    ) -> tuple[CheckpointId, ...]:
+        found = await super().ids(session_id, **which)
+        return tuple(filter(_like(prefix), found))[:limit]
+
+
+class LikesSessions(MemoryStore[CheckpointData]):
+    """Looks for sessions by what LIKE makes of a prefix."""
+
+    async def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
+        is_like = _like(prefix)
+        async for session_id in super().sessions():
+            if is_like(session_id):
+                yield session_id
+
+
+def _like(prefix: str) -> Callable[[str], object]:
+    parts = {"_": ".", "%": ".*"}
+    pattern = "".join(parts.get(each) or re.escape(each) for each in prefix)
+    return re.compile(pattern, re.IGNORECASE | re.DOTALL).match
+
+
+class GlobsPrefixes(MemoryStore[CheckpointData]):
+    """Looks for sessions by what GLOB makes of a prefix."""
+
+    async def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
+        async for session_id in super().sessions():
+            if fnmatch.fnmatchcase(session_id, prefix + "*"):
+                yield session_id
+
+
+class IgnoresCase(MemoryStore[CheckpointData]):
+    """Looks for sessions without regard to case."""
+
+    async def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
+        async for session_id in super().sessions():
+            if session_id.lower().startswith(prefix.lower()):
+                yield session_id
 
 
 class DeletesWhatIsNot(MemoryStore[CheckpointData]):
@@ -1449,6 +1494,10 @@ BROKEN: dict[type[MemoryStore[Any]], str] = {
     KeepsPlace: "test_saving_an_id_again_replaces_it",
     MixesSessions: "test_sessions_do_not_touch_one_another",
     Globs: "test_delete_removes_that_one_alone",
+    LikesIds: "test_a_prefix_is_no_pattern",
+    LikesSessions: "test_a_prefix_is_no_pattern",
+    GlobsPrefixes: "test_a_prefix_is_no_pattern",
+    IgnoresCase: "test_a_prefix_is_no_pattern",
     DeletesWhatIsNot: "test_what_is_not_there_is_none_and_no_error",
     VerifiesAnything: "test_verify_knows_what_is_stored",
     SwallowsRefusals: "test_what_cannot_come_back_is_refused",

@@ -14,6 +14,7 @@ from aiocheckpoint.models import CheckpointData, CheckpointId, SessionId
 from aiocheckpoint.store import SessionReader, Transaction
 from aiocheckpoint.testing.contract.records import (
     EXACT_VALUES,
+    IDS_BY_PREFIX,
     ODD_IDS,
     REFUSED_VALUES,
     Store,
@@ -354,6 +355,16 @@ class CheckpointStoreContract:
         assert await sessions_of(store, "user-") == ["user-1", "user-2"]
         await store.delete("user-1", checkpoint_id)
         assert await sessions_of(store, "user-") == ["user-2"]
+
+    async def test_a_prefix_is_no_pattern(self, store: Store) -> None:
+        """No character of it stands for others, and upper case is not lower case."""
+        names = ("A_1", *IDS_BY_PREFIX["a"])
+        for name in names:
+            await store.save(checkpoint(name, checkpoint_id="ab1"))
+            await store.save(checkpoint("ab1", checkpoint_id=name))
+        for prefix, found in IDS_BY_PREFIX.items():
+            assert await store.ids("ab1", prefix=prefix) == found
+            assert await sessions_of(store, prefix) == sorted(found)
 
     async def test_a_session_is_deleted_as_a_whole(self, store: Store) -> None:
         """Nothing is left of it, others stay, and it may begin anew."""

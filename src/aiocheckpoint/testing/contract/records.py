@@ -40,6 +40,22 @@ ODD_IDS = (
 )
 """Ids that a store has to tell apart, and that must not lead out of it."""
 
+IDS_BY_PREFIX: dict[str, tuple[str, ...]] = {
+    "a%": ("a%1",),
+    "a_": ("a_1",),
+    "a*": ("a*1",),
+    "a?": ("a?1",),
+    "a\\": ("a\\1",),
+    "a[": ("a[b]1",),
+    "a[b]": ("a[b]1",),
+    "A": ("A_1",),
+    "a": ("ab1", "a_1", "a\\1", "a[b]1", "a?1", "a*1", "a%1"),
+    "%": (),
+    "_": (),
+    "*": (),
+}
+"""Ids that a prefix finds, the greatest first, which a pattern in its place would mistake."""
+
 EXACT_VALUES: tuple[JsonValue, ...] = (
     None,
     True,
