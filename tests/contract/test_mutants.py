@@ -8,12 +8,14 @@ import fnmatch
 import inspect
 import re
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 import pytest
+from blockbuster import BlockingError, blockbuster_ctx
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -34,7 +36,7 @@ from aiocheckpoint import (
     StoreBusyError,
     testing,
 )
-from aiocheckpoint.kit import StagedSave, check_checkpoint_id
+from aiocheckpoint.kit import StagedSave, check_checkpoint_id, require_query
 from aiocheckpoint.testing import LargeValue, MemoryStore
 from aiocheckpoint.testing.machine import StoreMachine
 from aiocheckpoint.testing.shelf import Session, Shelf
@@ -134,6 +136,7 @@ class LikesIds(MemoryStore[CheckpointData]):
     async def ids(
         self, session_id: SessionId, *, prefix: str = "", limit: int | None = None, **which: Any
     ) -> tuple[CheckpointId, ...]:
+        require_query(prefix, limit=limit)
         found = await super().ids(session_id, **which)
         return tuple(filter(_like(prefix), found))[:limit]
 
@@ -142,6 +145,7 @@ class LikesSessions(MemoryStore[CheckpointData]):
     """Looks for sessions by what LIKE makes of a prefix."""
 
     async def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
+        require_query(prefix)
         is_like = _like(prefix)
         async for session_id in super().sessions():
             if is_like(session_id):
@@ -158,6 +162,7 @@ class GlobsPrefixes(MemoryStore[CheckpointData]):
     """Looks for sessions by what GLOB makes of a prefix."""
 
     async def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
+        require_query(prefix)
         async for session_id in super().sessions():
             if fnmatch.fnmatchcase(session_id, prefix + "*"):
                 yield session_id
@@ -167,6 +172,7 @@ class IgnoresCase(MemoryStore[CheckpointData]):
     """Looks for sessions without regard to case."""
 
     async def sessions(self, *, prefix: str = "") -> AsyncIterator[SessionId]:
+        require_query(prefix)
         async for session_id in super().sessions():
             if session_id.lower().startswith(prefix.lower()):
                 yield session_id
@@ -746,6 +752,27 @@ class DeletesOneByOne(MemoryStore[CheckpointData]):
             gone += await super().delete_many(session_id, [checkpoint_id])
             await asyncio.sleep(0)
         return gone
+
+
+class DeletesSessionsOneByOne(MemoryStore[CheckpointData]):
+    """Makes a commit for each checkpoint of a session that is deleted, and takes long for each."""
+
+    async def delete_session(self, session_id: SessionId, /) -> bool:
+        is_there = False
+        for meta in await self.list(session_id):
+            await _many_turns()
+            is_there |= await self.delete(session_id, meta.checkpoint_id)
+        return is_there or await super().delete_session(session_id)
+
+
+async def _many_turns() -> None:
+    """Wait once, for longer than a few turns of the loop."""
+
+    async def turns() -> None:
+        for _ in range(30):
+            await asyncio.sleep(0)
+
+    await asyncio.create_task(turns())
 
 
 class CancelsOthers(MemoryStore[CheckpointData]):
@@ -1555,6 +1582,7 @@ BROKEN: dict[type[MemoryStore[Any]], str] = {
     SavesLater: "test_a_cancelled_save_is_all_or_nothing",
     ReplacesInTwoSteps: "test_a_cancelled_replacement_leaves_one_of_both",
     DeletesOneByOne: "test_a_cancelled_delete_is_all_or_nothing",
+    DeletesSessionsOneByOne: ("test_a_call_is_all_or_nothing_whichever_of_its_waits_is_cancelled"),
     CancelsOthers: "test_others_are_not_touched",
     EndsAtTheSecond: "test_a_call_that_is_cancelled_again_has_ended_all_the_same",
     UpdatesAnyway: "test_an_update_that_is_cancelled_again_has_ended_all_the_same",
@@ -1667,6 +1695,23 @@ async def test_the_contract_notices_a_broken_store(
         await test(**wanted)
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
+
+
+class BlocksTheLoop(MemoryStore[CheckpointData]):
+    """Does not let others go on while it saves."""
+
+    async def save(self, data: CheckpointData, /, **terms: Any) -> CheckpointId:
+        time.sleep(0)
+        return await super().save(data, **terms)
+
+
+@pytest.mark.blocking  # or the guard of this project's own tests would be there, too
+async def test_blocking_is_found_as_the_docs_say() -> None:
+    """The contract alone takes a store that blocks the loop; with blockbuster it is found."""
+    test = promises()["test_load_gives_back_what_was_saved"]
+    await test(store=BlocksTheLoop())
+    with blockbuster_ctx(), pytest.raises(BlockingError):
+        await test(store=BlocksTheLoop())
 
 
 @pytest.mark.blocking

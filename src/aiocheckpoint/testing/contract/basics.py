@@ -35,6 +35,8 @@ class CheckpointStoreContract:
     coroutines: set `asyncio_mode = "auto"` of pytest-asyncio, or mark the subclass with
     `pytest.mark.asyncio`. `pytest.register_assert_rewrite("aiocheckpoint.testing")` in a
     `conftest.py` shows the values of a failed assertion.
+
+    No part tries whether a store blocks the event loop: run them with `blockbuster` for that.
     """
 
     async def test_load_gives_back_what_was_saved(self, store: Store) -> None:

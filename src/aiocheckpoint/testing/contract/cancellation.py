@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from functools import partial
+from typing import Any, TypeAlias
 
 from aiocheckpoint.models import CheckpointData, JsonValue
 from aiocheckpoint.store import Transaction
@@ -14,6 +15,9 @@ from aiocheckpoint.testing.contract.work import ended
 
 _MOMENTS = (0, 1, 2, 3, 5, 8, 13)
 _LARGE: list[JsonValue] = ["to be stored, which takes a while " * 30_000]  # a megabyte
+_MOST_WAITS = 40
+
+_Call: TypeAlias = Callable[[], Coroutine[Any, Any, object]]
 
 
 async def cancelled(
@@ -37,6 +41,62 @@ async def cancelled(
     return False
 
 
+class _CutOff:
+    """
+    A call that is cancelled when it waits for the n-th time, however long each wait takes.
+
+    Attributes:
+        waits: how often it has waited.
+    """
+
+    def __init__(self, call: Coroutine[Any, Any, object], wait: int) -> None:
+        self.waits = 0
+        self._call = call
+        self._wait = wait
+
+    def __await__(self) -> Generator[Any, Any, object]:
+        step = partial(self._call.send, None)
+        while True:
+            try:
+                awaited = step()
+            except StopIteration as end:
+                return end.value
+            self.waits += 1
+            if self.waits == self._wait:
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+            try:
+                step = partial(self._call.send, (yield awaited))
+            except BaseException as error:  # noqa: BLE001 - passed on to the call
+                step = partial(self._call.throw, error)
+
+
+async def _cut_off(call: _Call) -> AsyncIterator[None]:
+    """Make a call again and again, cancelled at its first wait, then at its second, to its end."""
+    for wait in range(1, _MOST_WAITS + 1):
+        cut_off = _CutOff(call(), wait)
+        task = asyncio.ensure_future(cut_off)
+        await asyncio.wait([task])
+        if not task.cancelled():
+            await task
+        yield
+        if cut_off.waits < wait:
+            return
+
+
+async def _save_three(session: Transaction[CheckpointData]) -> None:
+    session.delete(*await session.ids())
+    for key in "abc":
+        session.save(checkpoint("s", checkpoint_id=key))
+
+
+async def _replace_one_by_two(session: Transaction[CheckpointData]) -> None:
+    session.delete("a")
+    for key in "de":
+        session.save(checkpoint("s", checkpoint_id=key))
+
+
 async def _require_settled(store: Store, wanted: tuple[list[str], ...]) -> None:
     """Look at the session "s" twice, with a change of another one in between."""
     found = await listed_ids(store, "s")
@@ -54,6 +114,10 @@ def _large(checkpoint_id: str) -> CheckpointData:
 class CancellationContract:
     """
     What a cancelled call leaves; for a `CheckpointStore` of `CheckpointData`.
+
+    A call is cancelled at each of its first 40 waits, however long they take, and after several
+    numbers of turns of the loop. What a call does in a task of its own, and waits for, is one
+    wait of the call: a later moment in it is met only within the first turns.
 
     The subclass gives a fixture `store`: an empty store.
     """
@@ -92,10 +156,32 @@ class CancellationContract:
             for key in "abc":
                 await store.save(checkpoint("s", checkpoint_id=key))
             await cancelled(store.delete_many("s", ["a", "b"]), moments)
-            assert await listed_ids(store, "s") in (["c"], ["c", "b", "a"])
+            found = await listed_ids(store, "s")
+            assert found in (["c"], ["c", "b", "a"])
             await cancelled(store.delete_session("s"), moments)
-            assert await listed_ids(store, "s") in ([], ["c"], ["c", "b", "a"])
+            assert await listed_ids(store, "s") in ([], found)
             await store.delete_session("s")
+
+    async def test_a_call_is_all_or_nothing_whichever_of_its_waits_is_cancelled(
+        self, store: Store
+    ) -> None:
+        """Of a save, a delete and an update, however long each of their steps takes."""
+        data = checkpoint("s", checkpoint_id="d")
+        calls: list[tuple[_Call, list[str]]] = [
+            (lambda: store.save(data), ["d", "c", "b", "a"]),
+            (lambda: store.save(data.next(checkpoint_id="a")), ["a", "c", "b"]),
+            (lambda: store.delete_many("s", ["a", "b"]), ["c"]),
+            (lambda: store.delete_session("s"), []),
+            (lambda: store.update("s", _replace_one_by_two), ["e", "d", "c", "b"]),
+        ]
+        await store.update("s", _save_three)
+        for call, done in calls:
+            async for _ in _cut_off(call):
+                found = await listed_ids(store, "s")
+                assert found in (["c", "b", "a"], done)
+                if found == done:
+                    await store.update("s", _save_three)
+        assert await store.check() == ()
 
     async def test_a_call_that_is_cancelled_again_has_ended_all_the_same(
         self, store: Store
