@@ -12,11 +12,12 @@ import pytest
 
 from aiocheckpoint import CheckpointError, StorageError
 from aiocheckpoint._engine import applier
+from aiocheckpoint._engine.changes import Flush
 from tests.engine.disk import Disk
 from tests.engine.files import Call, KilledError
 from tests.engine.ledger import Ledger, deleted, saved
 from tests.engine.nodes import NOTHING
-from tests.engine.process import Process, in_journal, outcome
+from tests.engine.process import Answer, Process, in_journal, outcome
 
 pytestmark = pytest.mark.blocking
 
@@ -259,4 +260,27 @@ def test_what_was_deleted_while_it_was_stuck(disk: Disk, obstacle: Obstacle) -> 
     scene.mend()
     process.flush()
     assert [key for key, _ in process.seen("stuck")] == ["b"]
+    assert b"a/1 " not in in_journal(process)
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_what_was_deleted_and_carried_by_others(
+    disk: Disk, obstacle: Obstacle, *, closes: bool
+) -> None:
+    """It is not in the journal either where another process has carried it behind the flush."""
+    scene = Scene(disk, obstacle)
+    process = scene.one
+    for number in range(2):
+        process.save("other", f"before-{number}", 2)
+        assert isinstance(outcome(process.flush), StorageError)
+    process.delete("stuck", "a")
+    flush = Flush(Answer(), closes=closes)
+    process.commit(flush)
+    scene.two.save("other", "after", 3)
+    scene.apply(scene.two)
+    over = [flush.job.is_over]
+    scene.mend()
+    process.tenure()
+    assert [*over, flush.job.is_over] == [False, True]
+    assert flush.job.error is None
     assert b"a/1 " not in in_journal(process)

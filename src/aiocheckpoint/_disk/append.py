@@ -165,8 +165,19 @@ class Appender(SegmentWriter):
             if number not in used and not log_.slots.is_blank(number):
                 log_.slots.blank(number)
 
-    def erase(self) -> None:
-        """Leave nothing in the log of what was removed and is flushed; durably."""
+    def erase(self, *, ends_segment: bool) -> None:
+        """
+        Leave nothing in the log of what was removed and is flushed; durably.
+
+        Args:
+            ends_segment: whether also the current segment may hold such, if all of it is flushed.
+                A flush is in a new one; but what was removed may have been carried behind it.
+        """
+        control = self._control
+        is_current = log.sequence_of(control.erasure) >= control.first_sequence
+        if ends_segment and is_current and self._log.end <= control.flushed:
+            self._begin_segment()
+            self.publish_flushed(self._log.end)
         self._log.slots.erase(self.free.numbers())
         control = self._control
         if log.sequence_of(control.erasure) < control.first_sequence:

@@ -314,7 +314,7 @@ class Applier:
                 root.appender.free.trim(0, spares=0)  # what was flushed makes room for the rest
                 return
             if erases and root.appender.must_erase:
-                root.appender.erase()
+                root.appender.erase(ends_segment=bool(self._flushing()))
             if self._is_closing() and not self._failed:
                 root.appender.leave_empty()
                 return
@@ -333,10 +333,12 @@ class Applier:
                 root.appender.free.adopt_spare()
 
     def _is_closing(self) -> bool:
-        if self._is_ending:
-            return True
+        return self._is_ending or any(flush.closes for flush in self._flushing())
+
+    def _flushing(self) -> list[Flush]:
+        """Return the flushes that wait here."""
         changes = [change for waiter in self._waiters for change in waiter.changes]
-        return any(isinstance(change, Flush) and change.closes for change in changes)
+        return [change for change in changes if isinstance(change, Flush)]
 
     # Who waits
 
