@@ -8,7 +8,7 @@ import queue
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -167,6 +167,24 @@ def test_context_of_the_caller() -> None:
         assert portal.run(work()) == "Ann"
         _caller.reset(token)
         assert portal.run(work()) == "nobody"
+
+
+def test_work_that_is_cancelled_before_it_begins() -> None:
+    """Its caller is told, as of any that is cancelled."""
+    with Portal() as portal, ThreadPoolExecutor() as threads:
+        outcomes: list[Future[int]] = []
+
+        async def cancel_all() -> None:
+            waiting = threads.submit(portal.run, _doubled(1))
+            while len(asyncio.all_tasks()) == 1:
+                await asyncio.sleep(0)
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            outcomes.append(waiting)
+
+        portal.run(cancel_all())
+        with pytest.raises(CancelledError):
+            outcomes[0].result(GUARD_SECONDS)
 
 
 def test_its_own_thread_would_wait_for_itself() -> None:

@@ -21,6 +21,7 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
+from functools import partial
 from os import getpid as process_id
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -103,7 +104,7 @@ class Portal:
         try:
             with _held(self._mutex):  # so that no work comes to a loop after its end
                 loop = self._started()
-                loop.call_soon_threadsafe(loop.create_task, _noted(work, self._asked, outcome))
+                loop.call_soon_threadsafe(_begin, loop, work, self._asked, outcome)
         except RuntimeError:
             work.close()
             raise
@@ -253,6 +254,26 @@ def _has_running_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def _begin(
+    loop: asyncio.AbstractEventLoop,
+    work: Coroutine[Any, Any, ResultT],
+    asked: set[asyncio.Task[Any]],
+    outcome: Future[ResultT],
+) -> None:
+    """Begin work, on its loop."""
+    task = loop.create_task(_noted(work, asked, outcome))
+    task.add_done_callback(partial(_end_unbegun, work, outcome))
+
+
+def _end_unbegun(
+    work: Coroutine[Any, Any, Any], outcome: Future[Any], _: asyncio.Task[None]
+) -> None:
+    """Tell of work whose task was cancelled before it began: nothing of it has run."""
+    if not outcome.done():
+        work.close()
+        outcome.cancel()
 
 
 async def _noted(

@@ -14,6 +14,7 @@ import pytest
 
 from aiocheckpoint._disk.locks import APPLIER_NAME
 from aiocheckpoint._engine.changes import Change, Flush
+from aiocheckpoint._engine.root import WritableRoot
 from aiocheckpoint._format.log import HEADER_BYTES
 from aiocheckpoint.errors import DurabilityUnknownError, StorageError
 from tests.conftest import MakeWriter
@@ -74,6 +75,44 @@ def test_each_by_itself(disk: Disk) -> None:
         assert _tried(two, changes[1])
 
 
+def test_one_that_comes_when_it_is_flushed(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A save is woken also where its files were flushed before anybody knew that it waits."""
+    one, two = Process(disk), Process(disk, wake="flushed")
+    first, second = two.new_save("s", "a"), two.new_save("s", "b")
+    with _held(one):
+        two.commit(first)
+        late: list[Any] = []
+        monkeypatch.setattr(two.applier, "committed", lambda *of: late.append(of))
+        two.commit(second)
+        monkeypatch.undo()
+        one.tenure()
+        assert _tried(two, first)
+        two.applier.committed(*late[0])
+        assert _tried(two, second)
+
+
+def test_one_of_a_root_that_is_opened_just_then(disk: Disk) -> None:
+    """A save in a root that was opened anew is not told that the old one was moved."""
+    two = Process(disk, wake="flushed")
+    two.save("x", "0")
+    save = two.new_save("s", "a")
+    opened = two.applier._opened
+
+    def opened_before() -> WritableRoot:
+        found = opened()
+        two.applier._opened = opened
+        two.reopen()
+        two.commit(save)
+        return found
+
+    two.applier._opened = opened_before
+    two.applier._tries += 1
+    outcome(two.tenure)
+    two.tenure()
+    assert save.job.is_over
+    assert save.job.error is None
+
+
 def test_what_others_could_not_write(disk: Disk) -> None:
     """It is told by an own try, and never taken for written."""
     one, two = Process(disk), Process(disk)
@@ -114,7 +153,7 @@ def test_what_cannot_be_read(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> Non
     with _held(one):
         one.save("t", "b")
 
-        def refuse(*_: object) -> None:
+        def refuse(*_: object, **__: object) -> None:
             raise StorageError("read", "log", errno.EIO, "refused")
 
         monkeypatch.setattr(two.to_write().log, "_read", refuse)

@@ -284,3 +284,18 @@ def test_what_was_deleted_and_carried_by_others(
     assert [*over, flush.job.is_over] == [False, True]
     assert flush.job.error is None
     assert b"a/1 " not in in_journal(process)
+
+
+def test_tries_carry_nothing(disk: Disk, obstacle: Obstacle) -> None:
+    """A session that stays stuck is not carried by each try, also when others were deleted."""
+    scene = Scene(disk, obstacle)
+    process = scene.one
+    process.save("other", "a", 1)
+    assert isinstance(outcome(process.flush), StorageError)
+    process.delete("other", "a")
+    for _ in range(2):
+        assert isinstance(outcome(process.flush), StorageError)
+    end = process.to_write().log.end
+    for _ in range(5):
+        scene.apply(process)
+    assert process.to_write().log.end == end

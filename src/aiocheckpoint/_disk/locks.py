@@ -14,8 +14,12 @@ CONTROL_NAME = "control"
 LOCK_NAME = "lock"
 APPLIER_NAME = "applier"
 _TURN_NAME = "turn"
-_LOOK_SECONDS = (0.002, 0.02)
+_LOOK_SECONDS = (0.002, 0.02)  # the first pause, and the longest
 _NAMES = (_TURN_NAME, LOCK_NAME, APPLIER_NAME, CONTROL_NAME)
+
+
+def _by_itself() -> None:
+    """Wait for a turn of one's own."""
 
 
 class MovedError(Exception):
@@ -221,23 +225,24 @@ class LockFiles:
             self._files.close(descriptor, path)
 
     @contextlib.contextmanager
-    def applying(self, is_done: Callable[[], bool] = bool) -> Generator[bool]:
+    def applying(self, look: Callable[[], bool | None] = _by_itself) -> Generator[bool]:
         """
         Be the one process that writes files, waiting as long as it takes; tell whether this is it.
 
         Args:
-            is_done: tells, while others write files, whether this process need not any more.
+            look: tells, while others write files, whether this process need not any more; None
+                where only a turn of its own helps.
         """
         try:
-            is_applier = self._lock_applier(is_done)
+            is_applier = self._lock_applier(look)
             if not self._is_in_place(APPLIER_NAME) and self._is_in_place(LOCK_NAME):
                 self._close(APPLIER_NAME)  # it alone was removed: who has come since has another
-                is_applier = self._lock_applier(is_done)
+                is_applier = self._lock_applier(look)
             yield is_applier
         finally:
             self._give_back(APPLIER_NAME)
 
-    def _lock_applier(self, is_done: Callable[[], bool]) -> bool:
+    def _lock_applier(self, look: Callable[[], bool | None]) -> bool:
         """
         Take the lock under which files are written; False when that is not wanted any more.
 
@@ -249,8 +254,12 @@ class LockFiles:
         try:
             while not files.try_lock_file(descriptor, path):
                 self.applier_waits_since = self.applier_waits_since or monotonic_seconds()
-                if is_done():
+                is_done = look()
+                if is_done:
                     return False
+                if is_done is None:
+                    files.lock_file(descriptor, path)
+                    return True
                 files.await_lock(path, pause)
                 pause = min(2 * pause, longest)
         finally:

@@ -65,7 +65,7 @@ class Applier:
         self._is_due = False
         self._is_wanted = False
         self._is_ending = False
-        self._flushes = self._tries = 0
+        self._flushes = self._tries = self._arrived = 0
         self._looked: tuple[Flushed, int] | None = None
         self._failed: dict[str, Failure] = {}
         self._failures = 0
@@ -79,6 +79,7 @@ class Applier:
         with self._condition:
             if late:
                 self._waiters.append(Waiter(root, place, late, self._tries))
+                self._arrived += 1
                 self._is_wanted = True
             if place or late:
                 self._is_due = True
@@ -149,8 +150,12 @@ class Applier:
     def _tenure(self) -> None:
         """Be the applier: apply in rounds, then flush; unless others do all that is waited for."""
         root = self._opened()
-        self._fail(_moved(root.log.directory.path), lambda waiter: waiter.root is not root)
-        with root.log.applying(partial(self._is_done_by_others, root)) as is_applier:
+        # Those of an older root; of a newer one may have come since it was opened.
+        self._fail(
+            _moved(root.log.directory.path),
+            lambda waiter: waiter.root is not root and waiter.tries < self._tries,
+        )
+        with root.log.applying(partial(self._look, root)) as is_applier:
             if not is_applier:
                 return
             root.view.follow()
@@ -169,11 +174,12 @@ class Applier:
             if damaged:
                 raise JournalCorruptError(damaged[0].path)
 
-    def _is_done_by_others(self, root: WritableRoot) -> bool:
+    def _look(self, root: WritableRoot) -> bool | None:
         """
-        Wake those whose files another process has flushed meanwhile; tell whether nothing is left.
+        Wake those whose files another process has flushed meanwhile.
 
-        What it could not write is told by an own try.
+        Returns:
+            whether nothing is left to do here; None where that takes an own try.
 
         Raises:
             MovedError: the root is another one by now.
@@ -182,16 +188,16 @@ class Applier:
             raise MovedError(root.log.directory.path)
         seen = self._seen(root)
         if seen is None:
-            return False
-        waiters, looked = [*self._waiters], self._looked
-        if (seen, len(waiters)) != looked:  # else it is as it was at the last look
-            self._looked = seen, len(waiters)
+            return None
+        arrived, looked = self._arrived, self._looked
+        if looked != (seen, arrived):  # else it is as it was at the last look
+            self._looked = seen, arrived
             if looked is not None and seen.place > looked[0].place:
                 root.log.applier_waits_since = monotonic_seconds()  # a line that moves
-            if any(seen.has_files(waiter, it) for waiter in waiters for it in waiter.changes):
-                root.log.require_in_place(LOCK_NAME)
-                self._wake(seen.has_files)
+            self._wake_flushed(root, seen)
         with self._condition:
+            if any(waiter.root is root and waiter.place <= seen.place for waiter in self._waiters):
+                return None  # it is flushed, and waits for more than that
             # What others have committed is theirs to write when this one ends.
             last = root.committed if self._is_ending else seen.end
             is_done = not self._waiters and last <= seen.place
@@ -199,12 +205,20 @@ class Applier:
                 self._note_flush()
         return is_done
 
+    def _wake_flushed(self, root: WritableRoot, seen: Flushed) -> None:
+        """Wake those that have what they wait for."""
+        waiting = [(waiter, change) for waiter in [*self._waiters] for change in waiter.changes]
+        if any(seen.has_files(*each) for each in waiting):
+            root.log.require_in_place(LOCK_NAME)
+            self._wake(seen.has_files)
+
     def _seen(self, root: WritableRoot) -> Flushed | None:
         """Return how far others have flushed; None where an own try has to tell what is so."""
-        with contextlib.suppress(Exception), root.view.mutex:
+        with contextlib.suppress(CheckpointError, MovedError), root.view.mutex:
             root.view.follow()
             control, end, place = root.log.control, root.log.end, root.view.flushed
             is_whole = not root.view.pending.stuck and not root.view.lost.unreadable()
+            # Without an end nothing was read: the last time failed in the middle.
             if control is not None and end and is_whole and self.error is None:
                 return Flushed(root, place, end, is_erased=not control.erasure)
         return None
@@ -296,7 +310,7 @@ class Applier:
         touched.sync()
         root.view.files.reached("after_flush")
         is_flushed = place <= root.view.flushed
-        # Another process may wait, which does not go on before that.
+        # Also for a flush that waits elsewhere, which does not end before that.
         erases = bool(self._waiters) or root.view.wanted > root.view.flushed
         must_erase = erases and root.log.control is not None and root.log.control.erasure > 0
         if is_flushed and not must_erase and not self._is_closing():

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from aiocheckpoint._disk.files import printable
 from aiocheckpoint._disk.pending import Committed
 from aiocheckpoint._engine.root import WritableRoot
-from aiocheckpoint._format.entries import READ_JOURNAL, Entry, Saved, SavedBlob, Stuck
+from aiocheckpoint._format import log
+from aiocheckpoint._format.entries import READ_JOURNAL, Entry, Removed, Saved, SavedBlob, Stuck
 from aiocheckpoint._format.names import is_leftover
 from aiocheckpoint._frameworks import advice_at
 from aiocheckpoint.errors import CheckpointCorruptError, CheckpointError, StorageFullError
@@ -42,10 +43,11 @@ def carry_failed(root: WritableRoot, failed: Mapping[str, Failure], place: int) 
     Returns:
         the position before the first of those that were not carried.
     """
-    frees_any = root.appender.must_erase or bool(root.view.pending.sessions.keys() - failed.keys())
+    frees_others = bool(root.view.pending.sessions.keys() - failed.keys())
     flushed = root.view.flushed
     for name, failure in failed.items():
         is_new = root.view.pending.sessions[name].stuck is None
+        frees_any = frees_others or _holds_up_erasure(root, name)
         if _is_root_full(root, name, failure.error) or not (is_new or frees_any):
             done = max(failure.done, flushed)
             place = min(place, root.view.pending.before(name, done))
@@ -57,6 +59,19 @@ def carry_failed(root: WritableRoot, failed: Mapping[str, Failure], place: int) 
             kept = root.view.pending.entries_of(name, flushed)
             _append_stuck(root, name, failure.error, kept)
     return place
+
+
+def _holds_up_erasure(root: WritableRoot, name: str) -> bool:
+    """
+    Tell whether something is to be erased before a session's entries, or among them.
+
+    Not in the segment to which they were carried: a flush begins another one, a mere retry does
+    not, and would carry them again and again.
+    """
+    session = root.view.pending.sessions[name]
+    carried = next((c.place for c in session.entries if c.entry is session.stuck), 0)
+    is_before = log.sequence_of(carried) < log.sequence_of(root.log.end)
+    return root.appender.must_erase and is_before
 
 
 def _is_root_full(root: WritableRoot, name: str, error: CheckpointError) -> bool:
@@ -102,6 +117,6 @@ def _append_stuck(
             bodies.append(root.view.raw_body(committed))
     # Without the bodies: those may be damaged, and are verified when they are read from the log.
     note = partial(root.view.note, entries=entries, bodies=())
-    # What is removed may be among it, so that is to be erased behind here now.
-    erases = root.appender.must_erase
+    # What was removed is among it again, so that is to be erased from here on.
+    erases = any(isinstance(entry, Removed) and entry.erases for entry in entries)
     root.appender.append(entries, bodies, 0, note, sync=True, leaves=0, erases=erases)

@@ -19,7 +19,7 @@ class Waiter(NamedTuple):
         root: where they were committed.
         place: the position behind them.
         changes: those that wait.
-        tries: how many there had been, or begun, to write files when they came.
+        tries: how many tries to write files had begun when they came.
     """
 
     root: WritableRoot
@@ -36,7 +36,8 @@ class Flushed(NamedTuple):
         root: whose journal.
         place: the position up to which files are durable, of all sessions.
         end: the position behind what was seen.
-        is_erased: whether nothing that was removed is left in the journal.
+        is_erased: whether nothing that was removed is left in the journal, by whomever and
+            whenever: nobody can tell of what alone.
     """
 
     root: WritableRoot

@@ -161,24 +161,25 @@ class Bucket:
             StorageFullError: the same, for there is no room.
             UnsettledError: an answer was lost, and what is there, or will be, may be this one.
         """
-        may_be_there = False
+        may_be_there = is_lost = False
 
         async def put() -> Created | None:
-            nonlocal may_be_there
+            nonlocal may_be_there, is_lost
             try:
                 return Created(await self._store(key, data, IfNoneMatch="*"))
             except ClientError as error:
                 if _status(error) == _EXISTS:
-                    if not may_be_there:
+                    if not is_lost:
                         return None
                     raise UnsettledError(self._unavailable("create", error, key)) from error
-                # What is being put may be this one, sent twice on its way: until it is there.
-                is_going_on = _status(error) >= 500 or _status(error) == _IS_BEING_PUT
                 is_done_with = _code(error) == "SlowDown" or _is_full(error)
-                may_be_there |= is_going_on and not is_done_with
+                is_lost |= _status(error) >= 500 and not is_done_with
+                # What is being put may be this one, sent twice on its way: until it is there.
+                may_be_there |= is_lost or _status(error) == _IS_BEING_PUT
                 raise
             except _FAILURES as error:
-                may_be_there |= _may_be_sent(error)
+                is_lost |= _may_be_sent(error)
+                may_be_there |= is_lost
                 raise
 
         def attempts() -> int:

@@ -18,6 +18,7 @@ from aiocheckpoint.errors import (
     MissingStoreError,
     StoreBusyError,
     StoreUnavailableError,
+    UnsuitableStoreError,
 )
 from aiocheckpoint.kit import Patience, own_copy
 from aiocheckpoint.stores.s3.bucket import UnsettledError
@@ -393,6 +394,7 @@ class Changes:
 
         Raises:
             MissingStoreError: the store is not there any more.
+            UnsuitableStoreError: the bucket is not.
             DurabilityUnknownError: nobody's is there yet, or that cannot be found out.
         """
         knowledge = self._knowledge
@@ -403,7 +405,7 @@ class Changes:
             await knowledge.refresh()
             whose = await knowledge.write_id(number)
         except CheckpointError as error:
-            if lost is None and isinstance(error, MissingStoreError):
+            if lost is None and isinstance(error, (MissingStoreError, UnsuitableStoreError)):
                 raise
             reason = str(error) if lost is None else lost.reason
             raise DurabilityUnknownError("create", location, None, reason) from error
