@@ -55,9 +55,16 @@ class Underway:
         """
         of_loop = self._stored.setdefault(get_running_loop(), {})
         for _ in range(_MAX_WAITS if is_run else 1):
-            for _ in range(_ROUNDS if is_run else 0):
-                await sleep(0)
-            if session_id not in of_loop:
+            if not await _is_storing(of_loop, session_id, _ROUNDS if is_run else 0):
                 return
             for stored in tuple(of_loop[session_id]):
                 await stored.wait()
+
+
+async def _is_storing(of_loop: _OfLoop, session_id: SessionId, rounds: int) -> bool:
+    """Tell whether something is being stored, or is within some rounds of the loop, all of them."""
+    for _ in range(rounds):
+        if session_id in of_loop:
+            return True
+        await sleep(0)
+    return session_id in of_loop
