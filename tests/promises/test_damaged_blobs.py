@@ -163,11 +163,12 @@ async def test_what_leads_to_it_through_another(start: Start, root: Path) -> Non
         assert not {found.kind for found in await writer.check()}
 
 
+@pytest.mark.parametrize("is_told", [False, True])
 @pytest.mark.parametrize("is_given", [False, True])
 async def test_a_save_counts_on_it_through_another(
-    start: Start, root: Path, *, is_given: bool
+    start: Start, root: Path, *, is_given: bool, is_told: bool
 ) -> None:
-    """Once a read has told of it, a save that leads to it is refused, or stores it anew."""
+    """A save that leads to it is refused, or stores it anew; also before a read has told of it."""
     inner = f"the inner one, and {MARK}".encode()
     node = BlobNode([blob_digest(inner)], b"the outer one")
     worker = start(record_type=Note)
@@ -177,10 +178,11 @@ async def test_a_save_counts_on_it_through_another(
         worker.kill()
     change_text(marked_slot(root))
     async with _opened(root) as writer:
-        await writer.save(note("other", "one"))
-        await writer.list("s")
-        with pytest.raises(CheckpointCorruptError):
-            await writer.load_blobs("s", [blob_digest(inner)])
+        if is_told:
+            await writer.save(note("other", "one"))
+            await writer.list("s")
+            with pytest.raises(CheckpointCorruptError):
+                await writer.load_blobs("s", [blob_digest(inner)])
         if is_given:
             await writer.save(note("s", "two", node), blobs=by_digest(node, inner))
             assert await writer.load_blobs("s", [blob_digest(inner)]) == by_digest(inner)
@@ -188,6 +190,26 @@ async def test_a_save_counts_on_it_through_another(
             with pytest.raises(CheckpointCorruptError):
                 await writer.save(note("s", "two", node))
             await writer.recover("s")
+
+
+async def test_a_file_told_damaged_stays_so(start: Start, root: Path) -> None:
+    """What a read has told of a blob's file holds where the session is listed once more."""
+    inner = b"the inner one"
+    node = BlobNode([blob_digest(inner)], b"the outer one")
+    worker = start(record_type=Note)
+    worker.call("save", note("s", "old", inner), blobs=by_digest(inner))
+    worker.call("flush")
+    async with _opened(root) as writer:
+        with holding(root, "applier"):
+            await writer.save(note("s", "one", node), blobs=by_digest(node))
+            (root / "s" / "blobs" / blob_digest(inner)).write_bytes(b"another one")
+            with pytest.raises(CheckpointCorruptError):
+                await writer.load_blobs("s", [blob_digest(inner)])
+            (root / "s" / "checkpoints" / "of somebody else").touch()
+            await writer.ids("s")
+            with pytest.raises(CheckpointCorruptError):
+                await writer.save(note("s", "two", node))
+        await writer.recover("s")
 
 
 async def test_one_that_was_removed_before(start: Start, root: Path) -> None:

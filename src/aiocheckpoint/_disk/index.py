@@ -166,7 +166,12 @@ class SessionIndex:
                 self.blobs.forget(text)
 
     def apply(
-        self, entry: Entry, names: Mapping[str, FileName] = {}, *, is_ours: bool = False
+        self,
+        entry: Entry,
+        names: Mapping[str, FileName] = {},
+        *,
+        is_ours: bool = False,
+        is_again: bool = False,
     ) -> None:
         """
         Enter what the log says.
@@ -176,6 +181,8 @@ class SessionIndex:
             names: may have the names in it, taken apart.
             is_ours: whether this process has made it. A blob of others may be damaged in the log,
                 and is read before a save relies on it.
+            is_again: whether it was entered before, in what this index has inherited: a blob that
+                a read has found damaged since is not whole by it.
         """
         match entry:
             case Saved():
@@ -194,7 +201,8 @@ class SessionIndex:
                     self.has_blobs = True
                     self.blobs = self.blobs or KnownBlobs()
                     links = tuple(map(bytes.hex, entry.links))
-                    self.blobs.store(entry.digest.hex(), links, is_whole=is_ours)
+                    digest = entry.digest.hex()
+                    self.blobs.store(digest, links, is_whole=is_ours, is_again=is_again)
             case Removed():
                 for text in entry.names:
                     self._take_out(text)

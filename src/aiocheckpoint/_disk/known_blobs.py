@@ -135,12 +135,24 @@ class KnownBlobs(BlobUses):
         """Note that a file is gone."""
         self.release(self.of_file.pop(text, ()))
 
-    def store(self, digest: str, links: tuple[str, ...], *, is_whole: bool = True) -> None:
-        """Note that a blob was saved, after all that it names or with it; whole, if we know it."""
+    def store(
+        self, digest: str, links: tuple[str, ...], *, is_whole: bool = True, is_again: bool = False
+    ) -> None:
+        """
+        Note that a blob was saved, after all that it names or with it.
+
+        Args:
+            digest: of the blob.
+            links: what it names.
+            is_whole: whether we know that.
+            is_again: whether it is told of a save that was noted before: a read may have found it
+                damaged since.
+        """
         self.learn(digest, links)
-        if is_whole:
-            self.stored.add(digest)
-        self.lost.discard(digest)
+        if not is_again:
+            if is_whole:
+                self.stored.add(digest)
+            self.lost.discard(digest)
         if not self.count(digest):
             self.unused.add(digest)
 

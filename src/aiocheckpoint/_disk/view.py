@@ -300,8 +300,10 @@ class View:
                 with self.mutex:
                     self.follow()
                     if generation == self._generation:
+                        is_again = index.blobs is not None
                         for committed in self.pending.entries_of(name, floor):
-                            index.apply(committed.entry, is_ours=committed.body is not None)
+                            is_ours = committed.body is not None
+                            index.apply(committed.entry, is_ours=is_ours, is_again=is_again)
                         if index.error is None:
                             self.indexes.put(name, index)
                         return index

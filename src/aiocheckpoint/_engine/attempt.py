@@ -245,10 +245,11 @@ def _find_blobs(bodies: Bodies, save: Save, session: Session) -> None:
     """
     Find out which blobs are there already, among those that a save leads to.
 
-    What the record names, what names others, what is given, and what a read has found missing or
-    damaged, is read, and so known to be intact; of the rest it is known that it is there. What was
-    once found is not looked at again, unless a read has found it missing or damaged since. What was
-    removed meanwhile is not there, whoever was the first to hear of it.
+    What the record names, what names others, what is given, what others have saved and has no file
+    yet, and what a read has found missing or damaged, is read, and so known to be intact; of the
+    rest it is known that it is there. What was once found is not looked at again, unless a read has
+    found it missing or damaged since. What was removed meanwhile is not there, whoever was the
+    first to hear of it.
     """
     known = session.known.blobs = session.known.blobs or KnownBlobs()
     if not session.known.has_blobs:
@@ -286,7 +287,8 @@ def _links(bodies: Bodies, save: Save, session: Session, digest: str) -> tuple[s
     if is_lost and digest in save.blobs:
         return None
     try:
-        if is_lost or digest in save.digests or digest in save.blobs:
+        is_given = digest in save.digests or digest in save.blobs
+        if is_lost or is_given or bodies.is_others(session.name, digest):
             return blob_links(bodies.blob(session.name, digest))
         return bodies.links(session.name, digest)
     except MissingBlobError:

@@ -237,6 +237,11 @@ class Bodies:
                     return ()
         return blob_links(self.blob(session, digest))
 
+    def is_others(self, session: str, digest: str) -> bool:
+        """Tell whether the journal alone may have a blob, which another process saved."""
+        committed = self.view.saved_blob(session, digest)
+        return committed is not None and committed.body is None
+
     def blob_path(self, session: str, digest: str) -> str:
         """Return where a blob has its file, or would."""
         return self.view.sessions.root.join(session, names.BLOBS_DIRECTORY, digest)
