@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import shutil
 import subprocess
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,7 @@ from aiocheckpoint import (
 from aiocheckpoint._disk.files import LocalFiles
 from tests.conftest import MakeWriter
 from tests.crash.disks import tmpfs
+from tests.faults import RefusingFiles
 from tests.promises.places import session_files
 from tests.promises.records import record
 from tests.promises.tasks import list_sessions, save_many
@@ -194,6 +196,38 @@ async def test_a_store_that_is_replaced_under_a_writer_is_not_gone_on_with(
     later = make_writer(must_exist=True)
     await later.save(record("elsewhere", "y"))
     assert await later.exists()
+
+
+class _UnreadableJournal(RefusingFiles):
+    """Segments of the journal cannot be read, as long as that is so."""
+
+    is_so = True
+
+    def is_refused(self, operation: str, path: str) -> bool:
+        return self.is_so and operation == "read" and "/log." in path
+
+
+@pytest.mark.parametrize("must_exist", [True, False])
+async def test_a_store_that_was_opened_and_replaced_before_it_was_read(
+    root: Path, *, must_exist: bool
+) -> None:
+    """A first call that fails leaves the store open; what is read next is that of the path."""
+    await _begun_by_another(root)
+    files = _UnreadableJournal(errno.EIO)
+    writer = AsyncCheckpointWriter(root, must_exist=must_exist, files=files)
+    with pytest.raises(StorageError):
+        await writer.save(record("s", "n1"))
+    _moved(root)
+    async with AsyncCheckpointWriter(root) as other:
+        await other.save(record("elsewhere", "y"))
+    files.is_so = False
+    if must_exist:
+        with pytest.raises(ReplacedStoreError):
+            await writer.ids("elsewhere")
+    else:
+        assert list(await writer.ids("elsewhere")) == ["y"]
+    with contextlib.suppress(ReplacedStoreError):
+        await writer.aclose()
 
 
 @pytest.mark.parametrize("call", ["load", "save"])

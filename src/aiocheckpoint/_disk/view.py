@@ -103,8 +103,8 @@ class View:
         if log_ is None:
             self.require_root_in_place()
             return True
+        log_.require_in_place(CONTROL_NAME)  # whoever has opened it may have done so long ago
         if log_.is_scanned:
-            log_.require_in_place(CONTROL_NAME)
             self.follow()
             return True
         with self.mutex, log_.shared_if_free() as is_free:
