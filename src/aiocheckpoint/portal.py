@@ -56,9 +56,9 @@ class Portal:
     """
 
     def __init__(self) -> None:
-        self._begin()
+        self._reset()
 
-    def _begin(self, inherited: object = None) -> None:
+    def _reset(self, inherited: object = None) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._end: weakref.finalize[..., Portal] | None = None
@@ -99,7 +99,7 @@ class Portal:
         Cost: two hops from thread to thread.
         """
         if self._process_id != process_id():
-            self._begin(self._loop)
+            self._reset(self._loop)
         outcome: Future[ResultT] = Future()
         try:
             with _held(self._mutex):  # so that no work comes to a loop after its end

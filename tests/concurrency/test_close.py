@@ -21,6 +21,7 @@ import pytest
 
 from aiocheckpoint import CheckpointError, StorageError
 from aiocheckpoint._engine.applier import Applier
+from aiocheckpoint._engine.demand import Demand
 from aiocheckpoint._engine.root import WritableRoot
 from aiocheckpoint.testing import Fault, FaultyFiles
 from tests.concurrency import cancellations, scenarios
@@ -224,9 +225,10 @@ def test_what_is_due_is_done_before_the_end() -> None:
         tries += 1
         raise StorageError("open", "/", None, "it is not there")
 
-    applier = Applier(opened)
-    applier.found_waiting()
-    applier.end()
+    demand = Demand()
+    applier = Applier(demand, opened)
+    demand.found_waiting()
+    demand.end()
     applier.run()
     assert tries == 1
 

@@ -326,7 +326,8 @@ async def perform(writer: Writer, call: oracle.Call) -> object:
             return None
         case oracle.Apply():
             if writer._store.is_started:
-                await asyncio.to_thread(writer._store._applier.wait_for_room, _ROUND_SECONDS)
+                demand = writer._store._applier.demand
+                await asyncio.to_thread(demand.wait_for_flush, _ROUND_SECONDS)
             return None
 
 

@@ -17,6 +17,7 @@ from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.changes import Change, Delete, Flush, Recover, Save, Wake
 from aiocheckpoint._engine.check import check_journal, check_session
 from aiocheckpoint._engine.commit import Committer
+from aiocheckpoint._engine.demand import Demand
 from aiocheckpoint._engine.jobs import Job
 from aiocheckpoint._engine.read import Reader
 from aiocheckpoint._engine.recover import find_damage
@@ -53,12 +54,12 @@ class _NoLoop:
 _NO_LOOP: Any = _NoLoop()
 
 
-class _Applier(Applier):
-    """One that nobody but the test makes work."""
+class _Demand(Demand):
+    """What only the test meets."""
 
-    def wait_for_room(self, seconds: float) -> None:
+    def wait_for_flush(self, seconds: float) -> None:
         """Ask for a flush; nobody makes it meanwhile."""
-        super().wait_for_room(0)
+        super().wait_for_flush(0)
 
 
 class Answer(Job[Any]):
@@ -124,7 +125,7 @@ class Process:
         self._opened: WritableRoot | None = None
         self._reading: OpenRoot | None = None
         limits = Limits(max_backups, max_checkpoints, _MAX_FILE_BYTES)
-        self.applier = _Applier(self.to_write)
+        self.applier = Applier(_Demand(), self.to_write)
         self._committer = Committer(self, self.applier, limits, wake, 60)
 
     # What the committer needs
@@ -229,11 +230,11 @@ class Process:
 
     def tenure(self) -> None:
         """Be the applier once: apply what there is, and flush."""
-        self.applier._is_wanted = True
+        self.applier.demand.is_wanted = True
         try:
             self.applier._tenure()
         except CheckpointError as error:
-            self.applier._fail_waiters(error)
+            self.applier.demand.fail_tried(error)
             raise
         if self.applier.error is not None:
             raise self.applier.error

@@ -31,7 +31,7 @@ def _held(process: Process) -> Iterator[None]:
     """Let a process keep the lock under which files are written between its turns."""
     log = process.to_write().log
     give_back = log._give_back
-    with log.applying():
+    with log.applying(lambda: None):
         setattr(log, "_give_back", lambda name: name == APPLIER_NAME or give_back(name))  # noqa: B010 - a method
         try:
             yield
@@ -82,12 +82,12 @@ def test_one_that_comes_when_it_is_flushed(disk: Disk, monkeypatch: pytest.Monke
     with _held(one):
         two.commit(first)
         late: list[Any] = []
-        monkeypatch.setattr(two.applier, "committed", lambda *of: late.append(of))
+        monkeypatch.setattr(two.applier.demand, "committed", lambda *of: late.append(of))
         two.commit(second)
         monkeypatch.undo()
         one.tenure()
         assert _tried(two, first)
-        two.applier.committed(*late[0])
+        two.applier.demand.committed(*late[0])
         assert _tried(two, second)
 
 
@@ -106,7 +106,7 @@ def test_one_of_a_root_that_is_opened_just_then(disk: Disk) -> None:
         return found
 
     two.applier._opened = opened_before
-    two.applier._tries += 1
+    two.applier.demand.tries += 1
     outcome(two.tenure)
     two.tenure()
     assert save.job.is_over
@@ -166,11 +166,11 @@ def test_who_waits_for_room(disk: Disk) -> None:
     one, two = Process(disk), Process(disk)
     two.save("s", "a")
     with _held(one):
-        flushes = two.applier._flushes
+        flushes = two.applier.demand._flushes
         one.tenure()
         assert outcome(two.tenure) is None
-    assert two.applier._flushes > flushes
-    assert not two.applier._is_wanted
+    assert two.applier.demand._flushes > flushes
+    assert not two.applier.demand.is_wanted
 
 
 def test_a_line_that_moves(disk: Disk) -> None:

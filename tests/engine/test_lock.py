@@ -81,7 +81,7 @@ def test_killed_with_the_lock(disk: Disk) -> None:
     victim.save("s", "a")
     log = victim.to_write().log
     held = contextlib.ExitStack()
-    held.enter_context(log.applying())
+    held.enter_context(log.applying(lambda: None))
     held.enter_context(log.locked())
     assert isinstance(outcome(lambda: other.save("s", "waits")), WouldWaitError)
     with _forked_child():

@@ -149,11 +149,11 @@ def test_a_refused_save_is_a_reason_to_try(disk: Disk, obstacle: Obstacle) -> No
     scene.apply(scene.one)
     new, reading = scene.process(), scene.process()
     for process in (scene.two, new):
-        process.applier._is_due = False
+        process.applier.demand._is_due = False
         assert isinstance(scene.ledger.save(process, "stuck", "c"), StorageError)
-        assert process.applier._is_due
+        assert process.applier.demand._is_due
     scene.ledger.check(reading)
-    assert not reading.applier._is_due
+    assert not reading.applier.demand._is_due
     scene.mend()
     scene.apply(new)
     assert scene.ledger.save(scene.two, "stuck", "c") is None

@@ -17,7 +17,7 @@ from aiocheckpoint import (
     StorageFullError,
     Transaction,
 )
-from aiocheckpoint._engine import applier
+from aiocheckpoint._engine import applier, demand
 from aiocheckpoint.testing import Fault, FaultyFiles
 from tests.conftest import MakeWriter
 from tests.promises import tasks
@@ -152,7 +152,7 @@ async def test_retention_goes_on_as_well(make_writer: MakeWriter, root: Path) ->
 
 async def test_mutant_is_noticed(make_writer: MakeWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no refused save lets the files be tried, it is refused for ever."""
-    monkeypatch.setattr(applier.Applier, "found_waiting", lambda _: None)
+    monkeypatch.setattr(demand.Demand, "found_waiting", lambda _: None)
     scene = Scene(make_writer)
     with pytest.raises(AssertionError, match="it is refused for"):
         await _gets_through(scene, make_writer, "save", seconds=0.5)

@@ -660,7 +660,7 @@ async def test_deletes_beside_a_save_that_finds_no_room_are_made_once(
     waiting: list[asyncio.Task[Any]] = [asyncio.create_task(writer.delete("t", "c"))]
     await asyncio.to_thread(hold.wait_arrived)
     monkeypatch.setattr(Appender, "append", full)
-    monkeypatch.setattr("aiocheckpoint._engine.applier.Applier.wait_for_room", lambda *_: None)
+    monkeypatch.setattr("aiocheckpoint._engine.demand.Demand.wait_for_flush", lambda *_: None)
 
     async def delete_the_oldest(session: Session) -> None:
         session.delete((await session.saved_ids())[-1])

@@ -12,7 +12,7 @@ import pytest
 
 from aiocheckpoint import AsyncCheckpointWriter, StorageFullError
 from aiocheckpoint._disk.append import Appender
-from aiocheckpoint._engine.applier import Applier
+from aiocheckpoint._engine.demand import Demand
 from aiocheckpoint._format.entries import Entry
 from tests.conftest import MakeWriter
 from tests.faults import Hold
@@ -48,12 +48,12 @@ class FullDisk:
                 raise StorageFullError("write", "slot", errno.ENOSPC, "full")
             return append(appender, entries, bodies, *args, **options)
 
-        def waited(_: Applier, seconds: float) -> None:
+        def waited(_: Demand, seconds: float) -> None:
             self.waited_seconds.append(seconds)
             self.hold()
 
         patch.setattr(Appender, "append", appended)
-        patch.setattr(Applier, "wait_for_room", waited)
+        patch.setattr(Demand, "wait_for_flush", waited)
 
 
 @pytest.fixture(name="disk")

@@ -72,7 +72,7 @@ class Appender(SegmentWriter):
     @property
     def is_flushed(self) -> bool:
         """Whether all files are durable, and nothing is to be erased."""
-        return self._log.end <= self._control.flushed and not self._control.erasure
+        return self._log.end <= self._control.flushed and not self.must_erase
 
     # Committing
 

@@ -18,10 +18,6 @@ _LOOK_SECONDS = (0.002, 0.02)  # the first pause, and the longest
 _NAMES = (_TURN_NAME, LOCK_NAME, APPLIER_NAME, CONTROL_NAME)
 
 
-def _by_itself() -> None:
-    """Wait for a turn of one's own."""
-
-
 class MovedError(Exception):
     """The place that this process holds open is not what its path, the text, leads to any more."""
 
@@ -225,7 +221,7 @@ class LockFiles:
             self._files.close(descriptor, path)
 
     @contextlib.contextmanager
-    def applying(self, look: Callable[[], bool | None] = _by_itself) -> Generator[bool]:
+    def applying(self, look: Callable[[], bool | None]) -> Generator[bool]:
         """
         Be the one process that writes files, waiting as long as it takes; tell whether this is it.
 

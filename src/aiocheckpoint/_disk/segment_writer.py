@@ -84,7 +84,7 @@ class SegmentWriter:
     @property
     def must_erase(self) -> bool:
         """Whether the log holds what somebody asked to remove."""
-        return self._control.erasure > 0
+        return self._control.must_erase
 
     # Syncing
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -13,12 +12,12 @@ from aiocheckpoint._disk.files import monotonic_seconds, printable
 from aiocheckpoint._disk.locks import LOCK_NAME, MovedError
 from aiocheckpoint._disk.pending import Committed
 from aiocheckpoint._engine.carry import Failure, carry_failed
-from aiocheckpoint._engine.changes import Change, Flush
-from aiocheckpoint._engine.jobs import Job
+from aiocheckpoint._engine.changes import Change
+from aiocheckpoint._engine.demand import Demand
 from aiocheckpoint._engine.last_words import done_up_to
 from aiocheckpoint._engine.root import WritableRoot
 from aiocheckpoint._engine.sync import Touched
-from aiocheckpoint._engine.waiters import Flushed, Waiter, late_error
+from aiocheckpoint._engine.waiters import Flushed, late_error
 from aiocheckpoint.errors import (
     CheckpointCorruptError,
     CheckpointError,
@@ -42,100 +41,47 @@ class Applier:
     Applies and flushes, and wakes who waits for that.
 
     Args:
+        demand: what is asked for.
         opened: returns the open root; it may be opened anew meanwhile.
         rounds: for how many times `ROUND_SECONDS` changes are gathered while nobody waits.
         has_lost_journal: tells whether its journal was removed, and files lack of what it held.
 
     Attributes:
+        demand: what is asked for.
         error: why files could not be written or synced last, None if they could; not to be raised.
     """
 
     def __init__(
         self,
+        demand: Demand,
         opened: Callable[[], WritableRoot],
         rounds: int = 1,
         has_lost_journal: Callable[[], bool] = bool,
     ) -> None:
+        self.demand = demand
         self._opened = opened
         self._has_lost_journal = has_lost_journal
-        self._rounds_at_once = rounds
+        self._gathering_seconds = rounds * ROUND_SECONDS
         self.error: Exception | None = None
-        self._condition = threading.Condition()
-        self._waiters: list[Waiter] = []
-        self._is_due = False
-        self._is_wanted = False
-        self._is_ending = False
-        self._flushes = self._tries = self._arrived = 0
         self._looked: tuple[Flushed, int] | None = None
         self._failed: dict[str, Failure] = {}
         self._failures = 0
 
-    # From other threads
-
-    def committed(self, root: WritableRoot, place: int, late: Sequence[Change]) -> None:
-        """Take notice of a commit, and of who waits until its files are durable."""
-        if self._is_due and not late:
-            return
-        with self._condition:
-            if late:
-                self._waiters.append(Waiter(root, place, late, self._tries))
-                self._arrived += 1
-                self._is_wanted = True
-            if place or late:
-                self._is_due = True
-                self._condition.notify_all()
-
-    def found_waiting(self) -> None:
-        """Take notice that files lack of what others have committed, and nobody may be writing."""
-        if not self._is_due:
-            with self._condition:
-                self._is_due = True
-                self._condition.notify_all()
-
-    def wait_for_room(self, seconds: float) -> None:
-        """Ask for a flush, and wait a moment for it."""
-        with self._condition:
-            self._is_wanted = self._is_due = True
-            flushes = self._flushes
-            self._condition.notify_all()
-            self._condition.wait_for(lambda: self._flushes != flushes, seconds)
-        with contextlib.suppress(Exception):  # the commit that comes next tells what hinders it
-            self._opened().view.follow()  # another process may have flushed
-
-    def end(self) -> None:
-        """Let the thread end when nobody waits any more."""
-        with self._condition:
-            self._is_ending = True
-            self._condition.notify_all()
-
-    # The thread
-
     def run(self) -> None:
         """Apply what is committed, until the end."""
-        while self._wait_for_work():
+        while self.demand.wait_for_work(self._gathering_seconds, has_failed=self._failures > 0):
             try:
                 self._tenure()
             except MovedError as moved:
-                self._fail_waiters(_moved(str(moved)))
+                self.demand.fail_tried(_moved(str(moved)))
                 with contextlib.suppress(Exception):  # the next use looks for itself
-                    self._is_due |= self._has_lost_journal()  # and is written when opened anew
+                    if self._has_lost_journal():  # and is written when opened anew
+                        self.demand.found_waiting()
             except Exception as raised:  # noqa: BLE001 - the thread must outlive a bug of ours
                 self._note(raised)
-                self._fail_waiters(raised)
+                self.demand.fail_tried(raised)
             if self.error is not None:
-                self._pause()
-
-    def _wait_for_work(self) -> bool:
-        with self._condition:
-            self._condition.wait_for(lambda: self._is_due or self._waiters or self._is_ending)
-            is_abandoned = self._is_due and not self._failures  # or all would be done already
-            if self._is_ending and not self._waiters and not is_abandoned:
-                return False
-            if not self._is_wanted and not self._failures:
-                self._condition.wait_for(self._hurries, self._rounds_at_once * ROUND_SECONDS)
-            self._is_due = False
-            self._tries += 1
-            return True
+                self._retry_later()
 
     def _note(self, error: Exception | None) -> None:
         """Note why files lack, and tell when that has changed."""
@@ -151,9 +97,10 @@ class Applier:
         """Be the applier: apply in rounds, then flush; unless others do all that is waited for."""
         root = self._opened()
         # Those of an older root; of a newer one may have come since it was opened.
-        self._fail(
+        tries = self.demand.tries
+        self.demand.fail(
             _moved(root.log.directory.path),
-            lambda waiter: waiter.root is not root and waiter.tries < self._tries,
+            lambda waiter: waiter.root is not root and waiter.tries < tries,
         )
         with root.log.applying(partial(self._look, root)) as is_applier:
             if not is_applier:
@@ -189,28 +136,19 @@ class Applier:
         seen = self._seen(root)
         if seen is None:
             return None
-        arrived, looked = self._arrived, self._looked
+        arrived, looked = self.demand.arrived, self._looked
         if looked != (seen, arrived):  # else it is as it was at the last look
             self._looked = seen, arrived
             if looked is not None and seen.place > looked[0].place:
                 root.log.applier_waits_since = monotonic_seconds()  # a line that moves
             self._wake_flushed(root, seen)
-        with self._condition:
-            if any(waiter.root is root and waiter.place <= seen.place for waiter in self._waiters):
-                return None  # it is flushed, and waits for more than that
-            # What others have committed is theirs to write when this one ends.
-            last = root.committed if self._is_ending else seen.end
-            is_done = not self._waiters and last <= seen.place
-            if is_done:
-                self._note_flush()
-        return is_done
+        return self.demand.is_met_by(seen)
 
     def _wake_flushed(self, root: WritableRoot, seen: Flushed) -> None:
         """Wake those that have what they wait for."""
-        waiting = [(waiter, change) for waiter in [*self._waiters] for change in waiter.changes]
-        if any(seen.has_files(*each) for each in waiting):
+        if self.demand.has_outcomes(seen.has_files):
             root.log.require_in_place(LOCK_NAME)
-            self._wake(seen.has_files)
+            self.demand.wake(seen.has_files)
 
     def _seen(self, root: WritableRoot) -> Flushed | None:
         """Return how far others have flushed; None where an own try has to tell what is so."""
@@ -220,12 +158,8 @@ class Applier:
             is_whole = not root.view.pending.stuck and not root.view.lost.unreadable()
             # Without an end nothing was read: the last time failed in the middle.
             if control is not None and end and is_whole and self.error is None:
-                return Flushed(root, place, end, is_erased=not control.erasure)
+                return Flushed(root, place, end, is_erased=not control.must_erase)
         return None
-
-    def _hurries(self) -> bool:
-        """Tell whether somebody waits for files, or for room."""
-        return self._is_wanted or self._is_ending
 
     def _failure(self) -> CheckpointError | None:
         """Return why the files of a session could not be written, None if all could."""
@@ -242,10 +176,9 @@ class Applier:
             is_done = synced == place
             place = max(place, synced)
             is_late = monotonic_seconds() - started > TENURE_SECONDS
-            if is_done or is_late or self._is_wanted or _is_flush_wanted(root):
+            if is_done or is_late or self.demand.is_wanted or _is_flush_wanted(root):
                 return place
-            with self._condition:
-                self._condition.wait_for(self._hurries, self._rounds_at_once * ROUND_SECONDS)
+            self.demand.pause(self._gathering_seconds)
             root.view.follow()
 
     def _entries(
@@ -284,7 +217,7 @@ class Applier:
         has_time = sum(map(len, sessions.values())) <= _FEW_ENTRIES
 
         def make_way() -> None:
-            if has_time and not self._hurries():
+            if has_time and not self.demand.hurries:
                 root.view.files.pause(_PAUSE_SECONDS)
 
         root.files.make_way = make_way
@@ -311,9 +244,10 @@ class Applier:
         root.view.files.reached("after_flush")
         is_flushed = place <= root.view.flushed
         # Also for a flush that waits elsewhere, which does not end before that.
-        erases = bool(self._waiters) or root.view.wanted > root.view.flushed
-        must_erase = erases and root.log.control is not None and root.log.control.erasure > 0
-        if is_flushed and not must_erase and not self._is_closing():
+        erases = self.demand.has_waiters or root.view.wanted > root.view.flushed
+        control = root.log.control
+        must_erase = erases and control is not None and control.must_erase
+        if is_flushed and not must_erase and not self.demand.is_closing:
             return
         root.view.keep_owners(place)
         with root.log.locked():
@@ -328,8 +262,8 @@ class Applier:
                 root.appender.free.trim(0, spares=0)  # what was flushed makes room for the rest
                 return
             if erases and root.appender.must_erase:
-                root.appender.erase(ends_segment=bool(self._flushing()))
-            if self._is_closing() and not self._failed:
+                root.appender.erase(ends_segment=bool(self.demand.flushes))
+            if self.demand.is_closing and not self._failed:
                 root.appender.leave_empty()
                 return
             spare_bytes = root.appender.free.trim(root.max_bytes)
@@ -346,14 +280,6 @@ class Applier:
                 root.view.catch_up()  # or what others have committed meanwhile does not count
                 root.appender.free.adopt_spare()
 
-    def _is_closing(self) -> bool:
-        return self._is_ending or any(flush.closes for flush in self._flushing())
-
-    def _flushing(self) -> list[Flush]:
-        """Return the flushes that wait here."""
-        changes = [change for waiter in self._waiters for change in waiter.changes]
-        return [change for change in changes if isinstance(change, Flush)]
-
     # Who waits
 
     def _wake_waiters(self, root: WritableRoot, tried: int) -> None:
@@ -363,24 +289,11 @@ class Applier:
         Who came after the try that failed waits for another one.
         """
         durable = max(tried, root.log.control.flushed if root.log.control else 0)
-        self._wake(
+        self.demand.wake(
             lambda it, change: (
                 it.root is root and it.place <= durable and self._is_over(change, it.place)
             )
         )
-
-    def _wake(self, has_outcome: Callable[[Waiter, Change], bool]) -> None:
-        """Wake those whose change has its outcome."""
-        woken: list[Change] = []
-        with self._condition:
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                later = [it for it in waiter.changes if not has_outcome(waiter, it)]
-                if later:
-                    self._waiters.append(waiter._replace(changes=later))
-                woken += [change for change in waiter.changes if change not in later]
-            self._note_flush()
-        Job.deliver(change.job for change in woken)
 
     def _is_over(self, change: Change, place: int) -> bool:
         """Tell whether a change that was tried has its outcome; note the error, if it is one."""
@@ -389,33 +302,9 @@ class Applier:
         change.job.error = late_error(change, failures[0].error) if failures else None
         return not failures or any(failure.place >= place for failure in failures)
 
-    def _fail_waiters(self, error: BaseException) -> None:
-        """Give the error to those who waited when the try began; who came later waits on."""
-        self._fail(error, lambda waiter: waiter.tries < self._tries)
-        with self._condition:
-            self._note_flush()
-
-    def _fail(self, error: BaseException, is_meant: Callable[[Waiter], bool]) -> None:
-        with self._condition:
-            waiters = [waiter for waiter in self._waiters if is_meant(waiter)]
-            self._waiters = [waiter for waiter in self._waiters if not is_meant(waiter)]
-        changes = [change for waiter in waiters for change in waiter.changes]
-        for change in changes:
-            change.job.error = late_error(change, error)
-        Job.deliver(change.job for change in changes)
-
-    def _note_flush(self) -> None:
-        self._is_wanted = bool(self._waiters)
-        self._is_due = self._is_due or self._is_wanted
-        self._flushes += 1
-        self._condition.notify_all()
-
-    def _pause(self) -> None:
+    def _retry_later(self) -> None:
         """Try again after a while: the log keeps everything."""
-        pause = _RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS)) - 1]
-        with self._condition:
-            self._condition.wait_for(self._hurries, pause)
-            self._is_due = True
+        self.demand.retry_after(_RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS)) - 1])
 
 
 def _tell(error: Exception) -> None:

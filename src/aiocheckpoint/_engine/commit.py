@@ -71,6 +71,7 @@ class Committer:
     ) -> None:
         self._root = root
         self._applier = applier
+        self._demand = applier.demand
         self._limits = limits
         self._wake: Wake = wake
         self._patience_seconds = min(_FLUSH_SECONDS, timeout_seconds)
@@ -106,7 +107,7 @@ class Committer:
         if batch:
             self._commit(batch)
         elif self._must_wait:
-            self._applier.wait_for_room(_ROOM_SECONDS)
+            self._wait_for_flush(_ROOM_SECONDS)
             self._must_wait = False  # look again
 
     def _gather(self) -> bool:
@@ -171,10 +172,15 @@ class Committer:
         left = [change for change in batch if change.job.put_back()]
         Job.deliver([change.job for change in batch if change not in left])
         if left:
-            self._applier.wait_for_room(self._patience_seconds)
+            self._wait_for_flush(self._patience_seconds)
         self.lacks_room = False
         batch[:] = left
         return not left
+
+    def _wait_for_flush(self, seconds: float) -> None:
+        self._demand.wait_for_flush(seconds)
+        with contextlib.suppress(Exception):  # the commit that comes next tells what hinders it
+            self._root.to_write().view.follow()  # another process may have flushed
 
     def _forget(self, batch: Iterable[Change]) -> None:
         """Forget what is known of sessions: it may have been planned upon."""
@@ -193,7 +199,7 @@ class Committer:
         if not root.log.is_scanned:  # of a session it may be the log alone that tells
             root.scan()
             if root.view.pending.sessions:
-                self._applier.found_waiting()
+                self._demand.found_waiting()
         attempt = Attempt(root, self._limits_in(root), self._wake, is_last=is_last)
         attempt.prepare(batch)
         with root.log.locked():
@@ -215,9 +221,9 @@ class Committer:
         self.commits += 1
         self.changes += len([change for change in begun if change.session])
         Job.deliver([change.job for change in begun if change not in late])
-        self._applier.committed(root, place, late)
+        self._demand.committed(root, place, late)
         if root.view.pending.stuck:  # who could not write those files may be dead
-            self._applier.found_waiting()
+            self._demand.found_waiting()
         self.lacks_room = self._must_wait = bool(left)
         self._waiting.extendleft(reversed(left))
         return True

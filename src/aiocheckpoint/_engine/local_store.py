@@ -22,6 +22,7 @@ from aiocheckpoint._disk.pending import Backlog
 from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.changes import Change, Flush, Wake
 from aiocheckpoint._engine.commit import Committer
+from aiocheckpoint._engine.demand import Demand
 from aiocheckpoint._engine.jobs import Deadlines, Ending, Job, hop
 from aiocheckpoint._engine.place import Place, UnwrittenError
 from aiocheckpoint._engine.read import Glance, NotInMemoryError, Reader
@@ -104,7 +105,7 @@ class LocalStore(Generic[RecordT]):
         self._endings: list[Ending] = []
         self._is_closed = self._is_released = False
         rounds = _UNSYNCED_ROUNDS if options.wake == "written" else 1
-        self._applier = Applier(self.place.to_write, rounds, self.place.has_lost_journal)
+        self._applier = Applier(Demand(), self.place.to_write, rounds, self.place.has_lost_journal)
         self._committer = Committer(
             self.place, self._applier, options.limits, options.wake, options.lock_timeout_seconds
         )
@@ -282,7 +283,7 @@ class LocalStore(Generic[RecordT]):
         try:
             self._committer.run()
         finally:
-            self._applier.end()
+            self._applier.demand.end()
 
     def _too_late(self, change: object) -> CheckpointError | None:
         """Return what a change, or a close, raises that has waited for too long; None if not."""

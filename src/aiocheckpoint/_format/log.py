@@ -330,6 +330,11 @@ class Control(msgspec.Struct, frozen=True, gc=False):
     erasure: int = 0
     revision: int = 0
 
+    @property
+    def must_erase(self) -> bool:
+        """Whether the log holds what somebody asked to remove."""
+        return self.erasure > 0
+
     def changed(self, **fields: int | bytes) -> Control:
         """Return other positions."""
         return msgspec.structs.replace(self, **fields)
