@@ -463,6 +463,30 @@ async def test_restored_volume_mounted_over(make_writer: MakeWriter, disk_direct
         await writer.aclose()
 
 
+async def test_a_disk_that_is_back_under_another_number(
+    make_writer: MakeWriter, disk_directory: Path
+) -> None:
+    """It is not what the writer knows: the error says that a new writer goes on with it."""
+    with ext4(disk_directory, 16 << 20) as disk:
+        root = disk.path / "state"
+        writer = make_writer(root)
+        await writer.save(record("s", "step-0"))
+        await on_disk(writer)
+        os.sync()
+        copy = shutil.copy(disk_directory / "disk.img", disk_directory / "copy.img")
+        subprocess.run(["umount", "--lazy", disk.path], check=True)
+        _mount("-o", "loop", copy, disk.path)
+        advice = "has another number.*If it is not mounted, mount it; if it is, a new writer"
+        with pytest.raises(StorageError, match=advice):
+            await writer.load("s")
+        again = make_writer(root, must_exist=True)
+        await again.save(record("s", "step-1"))
+        assert await ids(again) == ["step-1", "step-0"]
+        await again.aclose()
+        with pytest.raises(StorageError, match=advice):
+            await writer.aclose()
+
+
 @pytest.mark.parametrize("below", ["", "state"])
 async def test_nothing_is_saved_beneath_a_mount(
     make_writer: MakeWriter, disk_directory: Path, below: str
@@ -492,12 +516,12 @@ async def test_stats_do_not_forget_what_an_unmounted_disk_lacks(
         with holding(disk.path / "state", "applier"):
             await writer.save(record("s", "step-1"))
             subprocess.run(["umount", "--lazy", disk.path], check=True)
-            with pytest.raises(StorageError, match=r"not mounted there any more.*must_exist=True"):
+            with pytest.raises(StorageError, match=r"not there any more.*must_exist=True"):
                 await writer.load("s")
             stats = writer.stats()
             assert (stats.unflushed_changes, stats.unflushed_bytes > 0) == (1, True)
             assert stats.lag_seconds > 0
-            assert "not mounted there any more" in str(stats.files_error)
+            assert "not there any more" in str(stats.files_error)
         with pytest.raises(StorageError, match="disk"):
             await writer.aclose()
 

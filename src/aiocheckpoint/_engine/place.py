@@ -166,16 +166,19 @@ class Place:
         Keep to where the path leads now, whatever directory the process goes to.
 
         Raises:
-            StorageError: it leads to another disk by now. One was mounted there, or is not any
-                more: nothing is to be saved beneath it, or loaded in the place of what it holds.
+            StorageError: it leads to another disk by now, or to the same one under another number,
+                which cannot be told. One was mounted there, or is not any more: nothing is to be
+                saved beneath it, or loaded in the place of what it holds.
         """
         self.path = absolute(self.path)
         self.error = None
         if self._device not in (None, roots.device_of(self.path, self._files)):
             reason = (
-                "the disk that this writer first used is not mounted there any more; mount it "
-                "again. A new writer uses what is there now: give it must_exist=True, or it "
-                "begins an empty store where the disk is missing"
+                "the disk that this writer first used is not there any more, or has another number "
+                "since it was attached again. If it is not mounted, mount it; if it is, a new "
+                "writer, or a restart of the process, goes on with it. Either uses what is there "
+                "now: give it must_exist=True, or it begins an empty store where the disk is "
+                "missing"
             )
             self.error = StorageError("open directory", self.path, None, reason)
             raise own_copy(self.error)
