@@ -23,7 +23,7 @@ from aiocheckpoint import (
     StorageError,
     blob_digest,
 )
-from aiocheckpoint._engine import check
+from aiocheckpoint._engine import check_journal
 from tests.conftest import MakeWriter
 from tests.durabilities import each_durability, writers_of_each_durability
 from tests.faults import FaultyFiles, Hold, RefusingFiles
@@ -547,7 +547,7 @@ class TestAfterAPowerCut:
         self, make_writer: MakeWriter, lost: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Check reports the journal that waits for a flush, and leaves it as it is."""
-        monkeypatch.setattr(check, "_MOMENTS_SECONDS", 0.0)
+        monkeypatch.setattr(check_journal, "_MOMENTS_SECONDS", 0.0)
         before = await asyncio.to_thread(snapshot, lost)
         writer = make_writer(lost)
 

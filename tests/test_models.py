@@ -237,7 +237,7 @@ class TestRepr:
     ]
     + [(kind, False) for kind in ("leftover", "dangling-pointer", "stale-pointer")]
     + [(kind, False) for kind in ("unflushed-journal", "unwritten-session", "unused-blob")]
-    + [(kind, False) for kind in ("other-version", "given-up-journal")],
+    + [(kind, False) for kind in ("other-version", "given-up-journal", "busy-journal")],
 )
 def test_a_finding_says_whether_it_is_damage(kind: Any, is_damage: bool) -> None:
     """What a killed process leaves behind is no damage; what cannot be loaded is."""
@@ -246,7 +246,7 @@ def test_a_finding_says_whether_it_is_damage(kind: Any, is_damage: bool) -> None
 
 def test_every_kind_of_finding_is_tried() -> None:
     """No kind is left out above."""
-    assert len(get_args(FindingKind)) == 14
+    assert len(get_args(FindingKind)) == 15
 
 
 def test_the_package_names_its_version() -> None:

@@ -218,6 +218,7 @@ FindingKind: TypeAlias = Literal[
     "unused-blob",
     "given-up-journal",
     "lost-id",
+    "busy-journal",
 ]
 
 _DAMAGE = frozenset(
@@ -245,7 +246,10 @@ class Finding(Struct, frozen=True, kw_only=True):
             checkpoint refers to it; a crash left it, and a later delete removes it),
             `given-up-journal` (sessions went on without a part of the journal that could not be
             read, and it is kept; no damage any more), `lost-id` (a session whose id nobody can
-            tell: its name is a digest, and nothing in it is intact).
+            tell: its name is a digest, and nothing in it is intact), `busy-journal` (another
+            process kept its lock for all of `lock_timeout_seconds`, as one does that is stopped:
+            what was saved last may not have been looked at, so nobody knows whether it is damaged;
+            check again).
         location: where, as a URL without credentials.
         detail: one sentence.
         path: the file or directory; None in a store that has no files.
@@ -260,7 +264,11 @@ class Finding(Struct, frozen=True, kw_only=True):
 
     @property
     def is_damage(self) -> bool:
-        """Whether something is lost or cannot be read, by any version; all else does no harm."""
+        """
+        Whether something is lost or cannot be read, by any version.
+
+        All else does no harm; of `busy-journal` that is not known.
+        """
         return self.kind in _DAMAGE
 
 

@@ -39,7 +39,7 @@ from aiocheckpoint._arguments import (
 )
 from aiocheckpoint._closing import AsyncClosing
 from aiocheckpoint._disk.files import LocalFiles, process_id
-from aiocheckpoint._engine import check, copy, listing, recover, sessions
+from aiocheckpoint._engine import check, check_journal, copy, listing, recover, sessions
 from aiocheckpoint._engine.changes import Change, Delete, Flush, Recover, Save, Wake
 from aiocheckpoint._engine.jobs import Job, hop
 from aiocheckpoint._engine.local_store import LocalStore, Options
@@ -1194,7 +1194,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
             await self._change(Flush(Job()), "flush")
         except JournalCorruptError as error:
             unflushed.append(error)
-        refused = await self._read(lambda reader: check.refusals(reader.bodies), _Errors())
+        refused = await self._read(lambda reader: check_journal.refusals(reader.bodies), _Errors())
         raise_all([*unflushed, *refused])
 
     def stats(self) -> WriterStats:
@@ -1303,8 +1303,10 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
 
         Returns:
             the findings, in the order of directories and files; none for a healthy store. What
-            could not be looked into is a finding too. A store in use may show temporary files
-            of saves that are going on.
+            could not be looked into is a finding too, also the journal: where it cannot be read,
+            sessions are looked at by their files alone. Beside a process that keeps it locked for
+            `lock_timeout_seconds` one is `busy-journal`, and what could be seen is told. A store in
+            use may show temporary files of saves that are going on.
 
         Raises:
             StorageError: the root could not be listed.
@@ -1318,10 +1320,12 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         root = await self._store.in_thread(threads, self._store.place.to_read)
         if root is None:
             return ()
-        work = partial(check.check_journal, root, is_applied=self._store.has_changed)
-        findings = await hop(threads, work)
-        for name in await hop(threads, partial(check.names_to_check, root.bodies, findings)):
-            findings += await hop(threads, partial(check.check_session, root.bodies, name))
+        work = partial(check_journal.check_journal, root, is_applied=self._store.has_changed)
+        findings, has_journal = await hop(threads, work)
+        look = partial(check.check_session, has_journal=has_journal)
+        names = partial(check.names_to_check, root, has_journal=has_journal)
+        for name in await hop(threads, names):
+            findings += await hop(threads, partial(look, root, name))
         return tuple(findings)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
-from aiocheckpoint._engine import check
+from aiocheckpoint._engine import check_journal
 from tests.cli.conftest import Tool, saved, tree
 from tests.trees import checkpoint_files
 
@@ -22,7 +22,7 @@ def _unflushed(
     root: Path, tmp_path: Path, no_flushing: None, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """What a power cut leaves of three saves: the journal alone."""
-    monkeypatch.setattr(check, "_MOMENTS_SECONDS", 0.0)
+    monkeypatch.setattr(check_journal, "_MOMENTS_SECONDS", 0.0)
     copy = tmp_path / "after"
 
     async def save() -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from aiocheckpoint import AsyncCheckpointWriter, CheckpointData
+from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, CheckpointRecord
+from aiocheckpoint.cli.place import Place, open_writer
 from tests.cli.conftest import Tool, damaged, saved, tree
+from tests.promises.places import holding
 
 
 def newest_file(store: Path) -> Path:
@@ -156,3 +158,25 @@ def test_a_file_of_the_journal_is_not_called_damaged(tool: Tool, store: Path) ->
         assert (outcome.status, outcome.output) == (2, "")
         assert f"`aiocheckpoint verify {store}` reads it, too" in outcome.errors
     assert path.exists()
+
+
+def test_a_journal_that_is_locked(tool: Tool, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a process that is stopped the exit status is 2; it is 1 where damage was found."""
+
+    def hasty(place: Place, max_bytes: int | None) -> AsyncCheckpointWriter[CheckpointRecord]:
+        return open_writer(place.path or store, max_bytes, 0.1)
+
+    monkeypatch.setattr("aiocheckpoint.cli.verify.open_store", hasty)
+    with holding(store, "lock"):
+        outcome, found = tool("verify", store), tool("verify", store, "--json")
+        damaged(newest_file(store))
+        worse = tool("verify", store)
+
+    assert (outcome.status, found.status, worse.status) == (2, 2, 1)
+    assert f"busy-journal: {store}/.aiocheckpoint/lock\n" in outcome.output
+    assert outcome.output.endswith(f"{store}, not looked at in full\n")
+    assert outcome.errors.startswith(f"aiocheckpoint: {store} could not be looked at in full")
+    assert outcome.errors.count("\n") == 1
+    assert (found.json["ok"], found.json["checkpoints"]) == (False, None)
+    assert "busy-journal: " in worse.output
+    assert worse.output.endswith(f"{store}, 1 not intact\n")

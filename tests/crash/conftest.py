@@ -35,4 +35,4 @@ def _disk_directory(tmp_path: Path, why_no_disks: str) -> Path:
 def _nobody_else_writes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a check wait for nobody to write files, where none is alive."""
     if "victim" in request.fixturenames:
-        monkeypatch.setattr("aiocheckpoint._engine.check._MOMENTS_SECONDS", 0.0)
+        monkeypatch.setattr("aiocheckpoint._engine.check_journal._MOMENTS_SECONDS", 0.0)

@@ -143,7 +143,7 @@ def same_each_time(life: int = 1, slot_bytes: int = SMALL_SLOT_BYTES) -> Iterato
         patch.setattr("aiocheckpoint._disk.slots._CHUNK_BYTES", SMALL_SLOT_BYTES)
         patch.setattr("aiocheckpoint._engine.applier.ROUND_SECONDS", _NEVER_SECONDS)
         patch.setattr("aiocheckpoint._engine.applier._RETRY_SECONDS", (_NEVER_SECONDS,))
-        patch.setattr("aiocheckpoint._engine.check._MOMENTS_SECONDS", 0.0)
+        patch.setattr("aiocheckpoint._engine.check_journal._MOMENTS_SECONDS", 0.0)
         yield
 
 

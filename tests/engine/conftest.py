@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aiocheckpoint._disk import free_slots
-from aiocheckpoint._engine import check
+from aiocheckpoint._engine import check_journal
 from tests.engine.disk import Disk
 
 SLOT_BYTES = 32 << 10
@@ -22,7 +22,7 @@ def _small_slots(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _no_moments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody begins while a check gives somebody time to: all that happens is told here."""
-    monkeypatch.setattr(check, "_MOMENTS_SECONDS", 0.0)
+    monkeypatch.setattr(check_journal, "_MOMENTS_SECONDS", 0.0)
 
 
 @pytest.fixture(name="disk")

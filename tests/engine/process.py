@@ -15,7 +15,8 @@ from aiocheckpoint._engine import listing
 from aiocheckpoint._engine import root as roots
 from aiocheckpoint._engine.applier import Applier
 from aiocheckpoint._engine.changes import Change, Delete, Flush, Recover, Save, Wake
-from aiocheckpoint._engine.check import check_journal, check_session
+from aiocheckpoint._engine.check import check_session
+from aiocheckpoint._engine.check_journal import check_journal
 from aiocheckpoint._engine.commit import Committer
 from aiocheckpoint._engine.demand import Demand
 from aiocheckpoint._engine.jobs import Job
@@ -293,9 +294,9 @@ class Process:
         root = self._root()
         if root is None:
             return []
-        found = check_journal(root, is_applied=False)
+        found, has_journal = check_journal(root, is_applied=False)
         for name in session_names(root.bodies):
-            found += check_session(root.bodies, name)
+            found += check_session(root, name, has_journal=has_journal)
         return found
 
     def kill(self) -> None:

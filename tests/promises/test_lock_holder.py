@@ -131,6 +131,26 @@ def test_a_first_look_at_a_locked_store(start: Start, root: Path) -> None:
     assert _in_the_end(reader, "load", "s") == record("s", "a")
 
 
+@pytest.mark.blocking
+@pytest.mark.damages_store
+async def test_check_of_a_locked_journal(make_writer: MakeWriter, root: Path) -> None:
+    """It tells that something was not looked at, which is no damage, and all that was."""
+    async with make_writer() as writer:
+        for name in ("s", "t"):
+            await writer.save(record(name, "x"))
+
+    async def findings() -> list[tuple[str, str | None, bool]]:
+        found = await make_writer(lock_timeout_seconds=_PATIENCE_SECONDS).check()
+        assert all(each.kind != "busy-journal" or "stopped" in each.detail for each in found)
+        return [(each.kind, each.session_id, each.is_damage) for each in found]
+
+    with holding(root, "lock"):
+        assert await findings() == [("busy-journal", None, False)]
+        session_files(root, "s")[0].write_bytes(b"{}")
+        assert await findings() == [("busy-journal", None, False), ("damaged", "s", True)]
+    assert await findings() == [("damaged", "s", True)]
+
+
 @contextlib.contextmanager
 def _ending(pids: list[int]) -> Iterator[None]:
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import shutil
@@ -25,7 +26,7 @@ from aiocheckpoint import (
 from tests.conftest import MakeWriter
 from tests.faults import RefusingFiles
 from tests.on_disk import path_of
-from tests.promises.places import on_disk, session_files
+from tests.promises.places import GUARD_SECONDS, on_disk, session_files
 from tests.promises.records import record
 from tests.promises.tasks import list_sessions, save_many
 
@@ -88,6 +89,32 @@ async def test_a_directory_that_cannot_be_opened(make_writer: MakeWriter, root: 
     for call in (writer.list("b"), writer.ids("b"), writer.load("b"), writer.delete("b", "x")):
         with pytest.raises(StorageError):
             await call
+
+
+async def test_a_lock_that_cannot_be_opened(make_writer: MakeWriter) -> None:
+    """Who only reads is told why, not that somebody holds it; beside who commits all reads go."""
+    writer = make_writer()
+    await writer.save(record("s", "x"))
+    await on_disk(writer)
+    for read in (_load, _load_blocking):
+        reader = make_writer(files=Closed("lock"), lock_timeout_seconds=0.1)
+        with pytest.raises(StorageError) as refused:
+            await read(reader)
+        assert (refused.value.errno, Path(refused.value.path).name) == (errno.EACCES, "lock")
+        assert [finding.kind for finding in await reader.check()] == ["unreadable"]
+    patient = make_writer(files=Closed("lock"), lock_timeout_seconds=GUARD_SECONDS)
+    loading = asyncio.ensure_future(patient.load("s"))
+    while not loading.done():
+        await writer.save(record("t", "y"))
+    assert await loading == record("s", "x")
+
+
+async def _load(reader: AsyncCheckpointWriter[CheckpointData]) -> object:
+    return await reader.load("s")
+
+
+async def _load_blocking(reader: AsyncCheckpointWriter[CheckpointData]) -> object:
+    return await asyncio.to_thread(reader.read_blocking, "s", lambda session: session.load())
 
 
 @pytest.mark.parametrize("target", ["elsewhere", "nowhere"])

@@ -12,7 +12,7 @@ import pytest
 
 from aiocheckpoint import AsyncCheckpointWriter, CheckpointData, OwnershipLostError, StorageError
 from tests.conftest import MakeWriter
-from tests.promises.places import on_disk, plain_newest, session_files
+from tests.promises.places import holding, on_disk, plain_newest, session_files
 from tests.promises.records import record
 
 pytestmark = [pytest.mark.blocking, pytest.mark.damages_store]
@@ -111,6 +111,29 @@ async def test_in_the_place_of_a_file_of_the_journal(
     await on_disk(writer)
     assert await writer.check() == ()
     assert {*await make_writer().ids("s")} >= {"one", "three"}
+
+
+@pytest.mark.parametrize("is_flushed", [True, False], ids=["flushed", "unflushed"])
+@pytest.mark.parametrize("name", ["lock", "turn", "applier", "control", "log.0", "log.9"])
+async def test_sessions_are_looked_at_all_the_same(
+    make_writer: MakeWriter, root: Path, tmp_path: Path, name: str, *, is_flushed: bool
+) -> None:
+    """Damage to a session is told also where a file of the journal cannot be opened."""
+    async with make_writer() as writer:
+        await writer.save(record("s", "one"))
+    if not is_flushed:
+        with holding(root, "applier"):
+            await make_writer().save(record("t", "one"))
+            root = Path(shutil.copytree(root, tmp_path / "copy", symlinks=True))
+    damaged = session_files(root, "s")[0]
+    damaged.write_bytes(b"{}")
+    place = root / ".aiocheckpoint" / name
+    _put("directory", place)
+    findings = await make_writer(root).check()
+    harm = [(found.path, found.session_id) for found in findings if found.is_damage]
+    assert harm == [(place, None), (damaged, "s")]
+    if name == "control":
+        assert "by their files alone" in findings[0].detail
 
 
 @_kinds

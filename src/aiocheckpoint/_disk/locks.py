@@ -58,6 +58,7 @@ class LockFiles:
             then; None if it is not. Who is slow to take what nobody has blames nobody.
         applier_waits_since: the same of the lock under which files are written; since the last
             flush of others for who has seen one meanwhile.
+        refusal: why a first look could not open the lock of another user last; None if it could.
         meanwhile: called while another process holds the lock, by who is the next to have it.
     """
 
@@ -66,6 +67,7 @@ class LockFiles:
         self.directory = directory
         self.waits_since: float | None = None
         self.applier_waits_since: float | None = None
+        self.refusal: StorageError | None = None
         self.meanwhile: Callable[[], None] | None = None
         self._descriptors: dict[str, int] = {}
         self._held: dict[str, FileStatus] = {}
@@ -191,14 +193,20 @@ class LockFiles:
 
     @contextlib.contextmanager
     def shared_if_free(self) -> Generator[bool]:
-        """Keep commits out if none is under way; tell whether that is so."""
+        """
+        Keep commits out if none is under way; tell whether that is so.
+
+        A lock that belongs to another user is as if it were held: a commit shows by what it shares.
+        """
+        self.refusal = None
         path = self.directory.join(LOCK_NAME)
         try:
             # Of its own, for this process may hold the other one just now.
             descriptor = self._files.open_file(self.directory, LOCK_NAME)
         except StorageError as error:
-            if error.errno not in (errno.EACCES, errno.EPERM):  # another user's: as if it were held
+            if error.errno not in (errno.EACCES, errno.EPERM):
                 raise
+            self.refusal = error
             yield False
             return
         if descriptor is None:

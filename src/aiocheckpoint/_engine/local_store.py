@@ -25,7 +25,7 @@ from aiocheckpoint._engine.commit import Committer
 from aiocheckpoint._engine.demand import Demand
 from aiocheckpoint._engine.jobs import Deadlines, Ending, Job, hop
 from aiocheckpoint._engine.place import Place, UnwrittenError
-from aiocheckpoint._engine.read import Glance, NotInMemoryError, Reader
+from aiocheckpoint._engine.read import Glance, LockRefusedError, NotInMemoryError, Reader
 from aiocheckpoint._engine.root import OpenRoot
 from aiocheckpoint._engine.session_plan import Limits
 from aiocheckpoint._engine.threads import Pool, Threads, Workers
@@ -48,6 +48,7 @@ _MOVED_RETRIES = 3
 _UNSYNCED_ROUNDS = 5  # each syncs the journal under its lock, for which nobody has asked there
 _LOOK_SECONDS = 0.005
 _SHORTEST_WAIT_SECONDS = 0.01
+_PASSING = (StoreBusyError, UnwrittenError, LockRefusedError)  # a read is tried again for a while
 ResultT = TypeVar("ResultT")
 
 
@@ -144,12 +145,13 @@ class LocalStore(Generic[RecordT]):
 
         Raises:
             StoreBusyError: it has taken too long.
+            StorageError: so it has, as the lock is another user's, and nobody has committed.
         """
         deadline = monotonic_seconds() + self._options.lock_timeout_seconds
         while True:
             try:
                 return await hop(pool, work)
-            except (StoreBusyError, UnwrittenError) as error:
+            except _PASSING as error:
                 _require_time(deadline, error)
             await asyncio.sleep(_LOOK_SECONDS)
 
@@ -180,7 +182,7 @@ class LocalStore(Generic[RecordT]):
         while True:
             try:
                 return self.callers.submit(reading).result()
-            except (StoreBusyError, UnwrittenError) as error:
+            except _PASSING as error:
                 _require_time(deadline, error)
             self.files.pause(_LOOK_SECONDS)
 
@@ -392,7 +394,9 @@ class LocalStore(Generic[RecordT]):
         Job.deliver(self._endings)
 
 
-def _require_time(deadline: float, error: StoreBusyError | UnwrittenError) -> None:
+def _require_time(
+    deadline: float, error: StoreBusyError | UnwrittenError | LockRefusedError
+) -> None:
     """Raise what a read has failed with, if there is no time left to try it again."""
     if monotonic_seconds() >= deadline:
         raise error if isinstance(error, StoreBusyError) else error.told()

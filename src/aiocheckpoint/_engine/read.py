@@ -35,6 +35,23 @@ _GLANCED_IDS = 1000
 ResultT = TypeVar("ResultT")
 
 
+class LockRefusedError(Exception):
+    """
+    The lock is another user's, and nobody has committed yet, by which all could be known.
+
+    Args:
+        refusal: of the lock.
+    """
+
+    def __init__(self, refusal: StorageError) -> None:
+        super().__init__(refusal)
+        self._refusal = refusal
+
+    def told(self) -> StorageError:
+        """Return what a caller is told who has waited for long enough."""
+        return self._refusal
+
+
 class Reader(Generic[RecordT]):
     """
     The checkpoints under one root, as records, for one hop.
@@ -69,12 +86,15 @@ class Reader(Generic[RecordT]):
 
         Raises:
             StoreBusyError: that cannot be told while another process commits.
+            LockRefusedError: nor while nobody does, as the lock is another user's.
         """
         if self._has_looked:
             return
-        if not self.view.look() and self.view.log is not None:
-            path = self.view.log.directory.join(LOCK_NAME)
-            raise StoreBusyError(path, self._timeout_seconds)
+        log = self.view.log
+        if not self.view.look() and log is not None:
+            if log.refusal is not None:
+                raise LockRefusedError(log.refusal)
+            raise StoreBusyError(log.directory.join(LOCK_NAME), self._timeout_seconds)
         self._has_looked = True
 
     def require_quick(self, known: SessionIndex, limit: int | None) -> None:

@@ -17,7 +17,7 @@ from aiocheckpoint import (
     Finding,
     SessionId,
 )
-from aiocheckpoint.cli.errors import CommandError
+from aiocheckpoint.cli.errors import EXIT_DAMAGED, CommandError
 from aiocheckpoint.cli.place import Place, open_store, open_writer
 from aiocheckpoint.cli.recover import RECOVERABLE, count_needed, is_spare
 from aiocheckpoint.cli.sessions import summaries
@@ -37,6 +37,7 @@ from aiocheckpoint.cli.terminal import (
 )
 from aiocheckpoint.kit import framework_of
 
+_BUSY = "another process has kept its journal locked; is it stopped?"
 Target = Annotated[
     Place,
     typer.Argument(
@@ -51,7 +52,8 @@ class Verification(Struct, kw_only=True):
 
     Attributes:
         path: what was asked for.
-        ok: whether nothing is damaged; what a killed process left behind is no damage.
+        ok: whether all was looked at, and nothing is damaged; what a killed process left behind is
+            no damage.
         sessions: how many were read.
         checkpoints: how many can be listed, damaged ones among them where they still can; None
             where some session cannot be listed.
@@ -63,6 +65,16 @@ class Verification(Struct, kw_only=True):
     sessions: int
     checkpoints: int | None
     findings: tuple[Finding, ...]
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether anything is."""
+        return any(finding.is_damage for finding in self.findings)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether there is more, which could not be looked at."""
+        return _is_partial(self.findings)
 
 
 def verify(target: Target, *, max_bytes: MaxBytes = None, as_json: AsJson = False) -> int:
@@ -84,7 +96,11 @@ def verify(target: Target, *, max_bytes: MaxBytes = None, as_json: AsJson = Fals
         print_json(found)
     else:
         _print(found, target, some)
-    return 0 if found.ok else 1
+    if found.is_damaged:
+        return EXIT_DAMAGED
+    if found.is_partial:
+        raise CommandError(f"{target} could not be looked at in full: {_BUSY}")
+    return 0
 
 
 async def _store_verified(
@@ -93,20 +109,25 @@ async def _store_verified(
     """Verify a store, and name one of its sessions, for a command that is about any."""
     async with store:
         findings = await store.check()
-        sessions = (await summaries(store))[0]
+        # Beside a journal that is locked they would be waited for as long once more, for nothing.
+        sessions = [] if _is_partial(findings) else (await summaries(store))[0]
         if not sessions and not findings:
             await require_store(store, place)
             raise CommandError(f"no sessions in {place}; nothing was verified")
     counts = [summary.checkpoints for summary in sessions]
     verification = Verification(
         path=str(place),
-        ok=not any(finding.is_damage for finding in findings),
+        ok=not _is_partial(findings) and not any(finding.is_damage for finding in findings),
         sessions=len(sessions),
-        checkpoints=None if None in counts else sum(filter(None, counts)),
+        checkpoints=None if _is_partial(findings) or None in counts else sum(filter(None, counts)),
         findings=findings,
     )
     known = (one.session_id for one in sessions if one.session_id is not None)
     return verification, next(known, SOME_SESSION)
+
+
+def _is_partial(findings: Sequence[Finding]) -> bool:
+    return any(finding.kind == "busy-journal" for finding in findings)
 
 
 async def _file_verified(
@@ -138,9 +159,11 @@ def _print(found: Verification, place: Place, some_session: SessionId) -> None:
     if found.sessions:
         what += f": {counted(found.sessions, 'session')}, "
         what += _counted_checkpoints(found.checkpoints)
-    if not found.ok:
+    if found.is_damaged:
         damaged = sum(finding.is_damage for finding in found.findings)
         print_line(screen, f"{what}, {damaged} not intact", "red")
+    elif found.is_partial:
+        print_line(screen, f"{what}, not looked at in full", "yellow")
     elif found.findings:
         findings = counted(len(found.findings), "finding")
         print_line(screen, f"{what}, no damage, {findings}", "yellow")
