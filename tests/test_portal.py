@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import queue
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextvars import ContextVar
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -20,6 +23,7 @@ from aiocheckpoint import (
     CheckpointData,
     PortalBlockedError,
     ThreadStartError,
+    _waiting,
 )
 from aiocheckpoint import portal as module
 from aiocheckpoint.portal import Portal
@@ -81,7 +85,7 @@ def _left(pool: ThreadPoolExecutor, work: Callable[[], object]) -> weakref.ref[A
 
 def test_a_generator_that_was_left_blocks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is collected in the portal's thread and waits for it is told, and nobody else is."""
-    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(_waiting, "_LOOK_SECONDS", 0.01)
     may_go_on, errors = asyncio.Event(), queue.SimpleQueue[Exception]()
 
     async def slow() -> int:
@@ -113,22 +117,92 @@ def test_a_generator_that_was_left_blocks_nobody(monkeypatch: pytest.MonkeyPatch
             gc.enable()
 
 
-@pytest.mark.parametrize("is_collecting", [False, True])
-def test_the_collector_is_left_as_it_was(*, is_collecting: bool) -> None:
-    """A call leaves the garbage collector on, or off, as the application has it."""
+def test_the_collector_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody turns it off, not even for a moment: a process that is forked then would keep that."""
+    monkeypatch.setattr(gc, "disable", lambda: pytest.fail("it was turned off"))
     with Portal() as portal:
-        if not is_collecting:
-            gc.disable()
-        try:
-            assert portal.run(_doubled(1)) == 2
-            assert gc.isenabled() == is_collecting
-        finally:
-            gc.enable()
+        assert portal.run(_doubled(1)) == 2
+
+
+async def _save_one(root: Path) -> None:
+    async with AsyncCheckpointWriter(root) as writer:
+        await writer.save(CheckpointData(session_id="s"))
+
+
+_Store = AsyncCheckpointWriter[CheckpointData]
+
+
+class _InterruptedError(BaseException):
+    """What the handler of a signal raises, as at ctrl-c or at the time limit of a task."""
+
+
+def _is_within(frame: FrameType | None, function: Any) -> bool:
+    while frame is not None and frame.f_code is not function.__code__:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _interrupted(call: Callable[[], object], at: int) -> bool:
+    """
+    Make a call that is interrupted at a moment; False where it has fewer.
+
+    A handler of a signal is called where a function begins, or where one in C has returned. What
+    Python does itself to start a thread does not stand that, and is left out.
+    """
+    moments = 0
+
+    def count(frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal moments
+        if event in ("call", "c_return") and not _is_within(frame, threading.Thread.start):
+            moments += 1
+            if moments == at:
+                raise _InterruptedError
+
+    sys.setprofile(count)
+    try:
+        call()
+    except _InterruptedError:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("way", "is_first", "step"),
+    [("run", False, 1), ("read", False, 1), ("run", True, 5), ("read", True, 37)],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::ResourceWarning")  # never awaited
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupted_call_holds_nobody_up(
+    root: Path, way: str, step: int, *, is_first: bool
+) -> None:
+    """Wherever a call is interrupted, those after it are answered, and the store can be closed."""
+    asyncio.run(_save_one(root))
+    for at in itertools.count(1, step):
+        portal, store = Portal(), AsyncCheckpointWriter(root)
+
+        async def load(reader: Any) -> Any:
+            return await reader.read("s", lambda session: session.load())
+
+        def call(portal: Portal = portal, store: _Store = store) -> Any:
+            return portal.read(store, load) if way == "read" else portal.run(store.load("s"))
+
+        if not is_first:
+            call()
+        was_interrupted = _interrupted(call, at)
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(call).result(GUARD_SECONDS) is not None
+            pool.submit(portal.run, store.aclose()).result(GUARD_SECONDS)
+        portal.close()
+        if not was_interrupted:
+            break
+    assert at > 20, "it was interrupted nowhere"
 
 
 def test_waits_that_are_not_of_the_library_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waits for a call from without is no reason to end it."""
-    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(_waiting, "_LOOK_SECONDS", 0.001)
     with Portal() as portal, ThreadPoolExecutor(1) as pool:
         answer = pool.submit(portal.run, asyncio.sleep(0.05, "slept"))
         wait([answer])

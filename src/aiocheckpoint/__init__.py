@@ -1,9 +1,9 @@
 """
 Durable, non-blocking checkpoints of AI-agent sessions for asyncio.
 
-The house, one way: _frameworks (pure) <- errors, models <- _copied_errors, _format (pure)
+The house, one way: _frameworks (pure) <- errors, models <- _copied_errors, _waiting, _format (pure)
 <- exact (pure) <- _disk (the only code that touches the system) <- _engine (threads)
-<- _arguments, _locations, _closing, _patience, _staging, _turns, _waiting, _reading, _updates,
+<- _arguments, _locations, _closing, _patience, _staging, _turns, _reading, _updates,
 _ownership, store, kit, history, portal, writer <- testing <- adapters, stores, cli.
 """
 

@@ -1,5 +1,5 @@
 """
-Whether a thread that is within this library waits for the one that asks.
+How a thread waits for another, and whether that is in vain.
 
 The garbage collector runs in whatever thread allocates, and ends there what others have left. A
 generator that was left, as a stream of a graph, waits then for what its own threads are storing. In
@@ -10,12 +10,82 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, thread, wait
 from types import FrameType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from aiocheckpoint.errors import PortalBlockedError
+
+_LOOK_SECONDS = 0.2
+_BLOCKED = (
+    "a thread within this library waits for this call, mostly for the end of a generator that was "
+    "left, as the stream of a graph; it may be done or not: look, and call again; end such "
+    "generators by `contextlib.closing`, or take their asynchronous form"
+)
 _PACKAGE = __name__.partition(".")[0]
+
+
+ResultT = TypeVar("ResultT")
+
+
+class Outcome(Generic[ResultT]):
+    """
+    What one thread waits for, and another one tells, once.
+
+    No `Future`: who waits may be interrupted anywhere, as by ctrl-c or the time limit of a task,
+    and its condition, taken by code in Python, would then never be given back to who tells. To
+    take a plain lock is one step.
+
+    Attributes:
+        is_told: whether it is known.
+    """
+
+    def __init__(self) -> None:
+        self.is_told = False
+        self._result: ResultT | None = None
+        self._error: BaseException | None = None
+        self._untold = threading.Lock()
+        self._untold.acquire()
+
+    def tell(self, result: ResultT) -> None:
+        """Let who waits have a result."""
+        self._result = result
+        self._wake()
+
+    def fail(self, error: BaseException) -> None:
+        """Let who waits have an error."""
+        self._error = error
+        self._wake()
+
+    def _wake(self) -> None:
+        self.is_told = True
+        self._untold.release()
+
+    def run(self, work: Callable[[], ResultT]) -> None:
+        """Do work, and tell what comes of it."""
+        try:
+            self.tell(work())
+        except BaseException as error:  # noqa: BLE001 - raised by `wait`
+            self.fail(error)
+
+    def wait(self) -> ResultT:
+        """
+        Return the result, or raise the error; once.
+
+        Raises:
+            PortalBlockedError: who would tell waits for the caller.
+        """
+        while not self._untold.acquire(timeout=_LOOK_SECONDS):
+            if is_waited_for():
+                raise PortalBlockedError(_BLOCKED)
+        error, self._error = self._error, None  # kept, its traceback would keep its caller
+        try:
+            if error is not None:
+                raise error
+            return self._result  # type: ignore[return-value]  # set unless there is an error
+        finally:
+            del error
 
 
 def is_waited_for() -> bool:

@@ -16,30 +16,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from concurrent.futures import Future
-from functools import partial
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import CancelledError
+from contextvars import copy_context
 from os import getpid as process_id
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from aiocheckpoint._arguments import result_at_once, result_of
-from aiocheckpoint._waiting import is_waited_for
-from aiocheckpoint.errors import PortalBlockedError, ThreadStartError
+from aiocheckpoint._waiting import Outcome
+from aiocheckpoint.errors import ThreadStartError
 from aiocheckpoint.models import CheckpointRecord, SessionId
 from aiocheckpoint.store import ReadBlocking, Reads, SessionReader
 
 __all__ = ("Portal",)
-
-_LOOK_SECONDS = 0.2
-_BLOCKED = (
-    "a thread within this library waits for this call, mostly for the end of a generator that was "
-    "left, as the stream of a graph; it may be done or not: look, and call again; end such "
-    "generators by `contextlib.closing`, or take their asynchronous form"
-)
 
 RecordT = TypeVar("RecordT", bound=CheckpointRecord)
 ResultT = TypeVar("ResultT")
@@ -56,16 +49,11 @@ class Portal:
     """
 
     def __init__(self) -> None:
-        self._reset()
-
-    def _reset(self, inherited: object = None) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._end: weakref.finalize[..., Portal] | None = None
-        self._mutex = threading.Lock()  # that of a parent may be held for ever
-        self._asked: set[asyncio.Task[Any]] = set()
-        self._inherited = inherited  # to close it would reach into the parent's
-        self._process_id = process_id()
+        # By process: that of a parent is left alone, as to close it would reach into the parent's.
+        self._hosts: dict[int, _Host] = {}
+        # By process, too: that of a parent may be held for ever. A handler of a signal that comes
+        # between may start a host of its own.
+        self._starting: dict[int, threading.RLock] = {}
 
     def __enter__(self) -> Self:
         """Return the portal; it is closed at the end of the block."""
@@ -84,8 +72,8 @@ class Portal:
         """
         Run a coroutine and return its result.
 
-        It sees the context variables of the caller. If the caller is interrupted, as by ctrl-c, it
-        goes on to its end all the same.
+        It sees the context variables of the caller. If the caller is interrupted, as by ctrl-c or
+        the time limit of a task, it goes on to its end all the same, and holds nobody up.
 
         Args:
             work: called with its arguments: `portal.run(store.load("support-42"))`.
@@ -98,17 +86,15 @@ class Portal:
 
         Cost: two hops from thread to thread.
         """
-        if self._process_id != process_id():
-            self._reset(self._loop)
-        outcome: Future[ResultT] = Future()
+        call = _Call(work)
         try:
-            with _held(self._mutex):  # so that no work comes to a loop after its end
-                loop = self._started()
-                loop.call_soon_threadsafe(_begin, loop, work, self._asked, outcome)
-        except RuntimeError:
-            work.close()
+            while not self._host().ask(call):
+                pass  # it was closed just then
+        except BaseException:
+            if not call.is_asked:
+                work.close()
             raise
-        return _result(outcome)
+        return call.outcome.wait()
 
     def run_close(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         """
@@ -127,8 +113,7 @@ class Portal:
 
         Cost: an event loop of its own in the thread of the caller, or that of `run`.
         """
-        is_running = self._loop is not None and self._process_id == process_id()
-        if is_running or _has_running_loop():
+        if process_id() in self._hosts or _has_running_loop():
             return self.run(work)
         # With a factory it leaves the thread's current loop alone.
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
@@ -151,6 +136,7 @@ class Portal:
             ThreadStartError: there is no thread for it.
             InvalidArgumentError: `work` is no async function, or awaits something else, where the
                 store has `read_blocking`.
+            PortalBlockedError: as of `run`.
             RuntimeError: what `run` raises it for.
             BaseException: what the work raises.
 
@@ -161,24 +147,25 @@ class Portal:
             return self.run(result_of(work, store))
         return result_at_once(work, _Blocking(blocking))
 
-    def _started(self) -> asyncio.AbstractEventLoop:
-        if threading.current_thread() is self._thread:
+    def _host(self) -> _Host:
+        host = self._hosts.get(process_id())
+        if host is None:
+            with self._starting.setdefault(process_id(), threading.RLock()):
+                host = self._hosts.get(process_id()) or self._started()
+        if threading.current_thread() is host.thread:
             raise RuntimeError("synchronous calls do not work here: they would wait for themselves")
-        if self._loop is None:
-            loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(
-                target=_run, args=(loop, self._asked), name="aiocheckpoint-portal", daemon=True
-            )
-            try:
-                self._thread.start()
-            except RuntimeError as error:
-                loop.close()
-                raise ThreadStartError(str(error)) from error
-            self._loop = loop
-            # No `__del__`: while that runs, another thread may still find the portal, and go on.
-            self._end = weakref.finalize(self, _end, loop, self._process_id)
-            self._end.atexit = False
-        return self._loop
+        return host
+
+    def _started(self) -> _Host:
+        host = _Host()
+        host.start()
+        # No `__del__`: while that runs, another thread may still find the portal, and go on.
+        host.finalizer = weakref.finalize(self, host.end)
+        host.finalizer.atexit = False
+        found = self._hosts.setdefault(process_id(), host)
+        if found is not host:
+            host.finalizer()
+        return found
 
     def close(self) -> None:
         """
@@ -186,12 +173,137 @@ class Portal:
 
         Tasks that the work has left behind are cancelled, as at the end of `asyncio.run`.
         """
+        host = self._hosts.pop(process_id(), None)
+        if host is not None and host.finalizer is not None:
+            host.finalizer()
+
+
+class _Call(Generic[ResultT]):
+    """
+    Work that is asked of a portal, in the context of who asks.
+
+    Attributes:
+        is_asked: whether a host has it, or may have it.
+        outcome: what comes of it.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, ResultT]) -> None:
+        self.is_asked = False
+        self.outcome = Outcome[ResultT]()
+        self._work = work
+        self._context = copy_context()
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
+        """Begin it, as a task of a loop."""
+        task = loop.create_task(self._done(), context=self._context)
+        task.add_done_callback(self._end_unbegun)
+        return task
+
+    async def _done(self) -> None:
+        """Do it, and wake who waits at once, not a round of the loop later."""
+        try:
+            result = await self._work
+        except asyncio.CancelledError:
+            self.outcome.fail(CancelledError())
+        except BaseException as error:  # noqa: BLE001 - raised by `run`
+            self.outcome.fail(error)
+        else:
+            self.outcome.tell(result)
+
+    def _end_unbegun(self, _: asyncio.Task[None]) -> None:
+        """Tell of work whose task was cancelled before it began: nothing of it has run."""
+        if not self.outcome.is_told:
+            self._work.close()
+            self.outcome.fail(CancelledError())
+
+
+class _Host:
+    """
+    An event loop in a thread, and what it is asked to do.
+
+    Nobody holds a lock: who asks may be interrupted anywhere, or stopped by a fork.
+
+    Attributes:
+        thread: its thread.
+        finalizer: lets it end, if nobody has; None before it is started.
+    """
+
+    def __init__(self) -> None:
+        self._process_id = process_id()
+        self._loop = asyncio.new_event_loop()
+        self._calls: deque[_Call[Any]] = deque()
+        self._begun: set[asyncio.Task[None]] = set()
+        self._is_over = False
+        self.finalizer: weakref.finalize[..., Portal] | None = None
+        self.thread = threading.Thread(target=self._run, name="aiocheckpoint-portal", daemon=True)
+
+    def start(self) -> None:
+        """
+        Start the thread.
+
+        Raises:
+            ThreadStartError: the system grants none.
+        """
+        try:
+            self.thread.start()
+        except RuntimeError as error:
+            self._loop.close()
+            raise ThreadStartError(str(error)) from error
+        except BaseException:  # of a handler of a signal
+            self.end()
+            raise
+
+    def ask(self, call: _Call[Any]) -> bool:
+        """Hand work over; False where the loop has ended, with nothing of it done."""
+        call.is_asked = True
+        self._calls.append(call)
+        with contextlib.suppress(RuntimeError):  # it is closed
+            self._loop.call_soon_threadsafe(self._begin_all)
+        if not self._is_over:  # it begins what it finds behind the moment when it is over
+            return True
+        try:
+            self._calls.remove(call)
+        except ValueError:
+            return True
+        call.is_asked = False
+        return False
+
+    def _begin_all(self) -> None:
+        while self._calls:
+            with contextlib.suppress(IndexError):  # who has asked took it back
+                task = self._calls.popleft().begin(self._loop)
+                self._begun.add(task)
+                task.add_done_callback(self._begun.discard)
+
+    def end(self) -> None:
+        """Let the thread end when all is done that was asked for."""
         if self._process_id == process_id():
-            with self._mutex:
-                end, self._end, self._loop, self._thread = self._end, None, None, None
-                self._asked = set()
-                if end is not None:
-                    end()
+            with contextlib.suppress(RuntimeError):  # it has ended
+                self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _run(self) -> None:
+        loop = self._loop
+        try:
+            loop.run_forever()
+            self._do_all()
+            self._is_over = True
+            self._do_all()  # what came before anybody could see that
+            left = asyncio.all_tasks(loop)  # as what a store has for as long as there is its loop
+            for task in left:
+                task.cancel()
+            if left:
+                loop.run_until_complete(asyncio.wait(left))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(asyncio.sleep(0))  # they are told an iteration later
+        finally:
+            loop.close()
+
+    def _do_all(self) -> None:
+        """Do all that was asked for."""
+        self._begin_all()
+        while self._begun:
+            self._loop.run_until_complete(asyncio.wait({*self._begun}))
+            self._begin_all()
 
 
 class _Blocking(Generic[RecordT]):
@@ -207,46 +319,6 @@ class _Blocking(Generic[RecordT]):
         return self._blocking(session_id, work)
 
 
-@contextlib.contextmanager
-def _held(mutex: threading.Lock) -> Iterator[None]:
-    """
-    Hold what others wait for, without the garbage collector: it might wait for them.
-
-    Raises:
-        PortalBlockedError: whoever holds it waits for the caller.
-    """
-    while not mutex.acquire(timeout=_LOOK_SECONDS):
-        _require_progress()
-    is_collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if is_collecting:
-            gc.enable()
-        mutex.release()
-
-
-def _result(outcome: Future[ResultT]) -> ResultT:
-    while True:
-        with contextlib.suppress(TimeoutError):  # which may also be the outcome
-            return outcome.result(_LOOK_SECONDS)
-        if outcome.done():
-            return outcome.result()
-        _require_progress()
-
-
-def _require_progress() -> None:
-    """
-    Refuse to wait on where that is in vain.
-
-    Raises:
-        PortalBlockedError: it is.
-    """
-    if is_waited_for():
-        raise PortalBlockedError(_BLOCKED)
-
-
 def _has_running_loop() -> bool:
     """Tell whether this thread has one."""
     try:
@@ -254,70 +326,3 @@ def _has_running_loop() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def _begin(
-    loop: asyncio.AbstractEventLoop,
-    work: Coroutine[Any, Any, ResultT],
-    asked: set[asyncio.Task[Any]],
-    outcome: Future[ResultT],
-) -> None:
-    """Begin work, on its loop."""
-    task = loop.create_task(_noted(work, asked, outcome))
-    task.add_done_callback(partial(_end_unbegun, work, outcome))
-
-
-def _end_unbegun(
-    work: Coroutine[Any, Any, Any], outcome: Future[Any], _: asyncio.Task[None]
-) -> None:
-    """Tell of work whose task was cancelled before it began: nothing of it has run."""
-    if not outcome.done():
-        work.close()
-        outcome.cancel()
-
-
-async def _noted(
-    work: Coroutine[Any, Any, ResultT], asked: set[asyncio.Task[Any]], outcome: Future[ResultT]
-) -> None:
-    """
-    Do work for which somebody waits, and wake them at once.
-
-    `run_coroutine_threadsafe` would wake them one round of the loop later.
-    """
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - it runs as one
-    asked.add(task)
-    try:
-        result = await work
-    except asyncio.CancelledError:
-        outcome.cancel()
-    except BaseException as error:  # noqa: BLE001 - raised by `run`
-        outcome.set_exception(error)
-    else:
-        outcome.set_result(result)
-    finally:
-        asked.discard(task)
-        del outcome  # what was raised keeps this frame
-
-
-def _end(loop: asyncio.AbstractEventLoop, of_process: int) -> None:
-    if of_process == process_id():
-        with contextlib.suppress(RuntimeError):  # it has ended
-            loop.call_soon_threadsafe(loop.stop)
-
-
-def _run(loop: asyncio.AbstractEventLoop, asked: set[asyncio.Task[Any]]) -> None:
-    try:
-        loop.run_forever()
-        loop.run_until_complete(asyncio.sleep(0))  # what was asked for last has begun
-        while asked:
-            loop.run_until_complete(asyncio.wait({*asked}))
-        left = asyncio.all_tasks(loop)  # as what a store has for as long as there is its loop
-        for task in left:
-            task.cancel()
-        if left:
-            loop.run_until_complete(asyncio.wait(left))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(asyncio.sleep(0))  # they are told an iteration later
-    finally:
-        loop.close()

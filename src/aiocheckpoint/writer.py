@@ -771,6 +771,7 @@ class AsyncCheckpointWriter(AsyncClosing, Generic[RecordT]):
         Raises:
             InvalidIdError: an id that no session can have.
             InvalidArgumentError: `work` is no async function, or awaits something else.
+            PortalBlockedError: a thread within this library waits for the caller.
             CheckpointError: what the reads raise, and `work` lets pass.
 
         Cost: the reads, and from the second call on one hop.

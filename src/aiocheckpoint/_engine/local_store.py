@@ -31,6 +31,7 @@ from aiocheckpoint._engine.session_plan import Limits
 from aiocheckpoint._engine.threads import Pool, Threads, Workers
 from aiocheckpoint._format import names
 from aiocheckpoint._format.codec import Codec, RecordT
+from aiocheckpoint._waiting import Outcome
 from aiocheckpoint.errors import (
     CheckpointError,
     DurabilityUnknownError,
@@ -180,8 +181,10 @@ class LocalStore(Generic[RecordT]):
         read = partial(self.read, work, otherwise)
         reading = partial(contextvars.copy_context().run, read)
         while True:
+            outcome = Outcome[ResultT]()
             try:
-                return self.callers.submit(reading).result()
+                self.callers.submit(partial(outcome.run, reading))
+                return outcome.wait()
             except _PASSING as error:
                 _require_time(deadline, error)
             self.files.pause(_LOOK_SECONDS)

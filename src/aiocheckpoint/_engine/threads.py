@@ -34,7 +34,7 @@ class Threads:
     def __init__(self, last_words: Callable[[], None]) -> None:
         self._last_words = last_words
         self._mutex = threading.Lock()
-        self._alive = 0
+        self._alive: dict[threading.Thread, bool] = {}  # and whether it has begun
         self._is_ending = False
         self.is_started = False
 
@@ -48,22 +48,30 @@ class Threads:
         thread = threading.Thread(
             target=self._run, args=(run,), name=f"aiocheckpoint-{name}", daemon=True
         )
-        with self._mutex:
-            self._alive += 1
         try:
-            thread.start()
-        except RuntimeError as error:
             with self._mutex:
-                self._alive -= 1
-            raise ThreadStartError(str(error)) from error
+                self._alive[thread] = False
+            thread.start()
+        except BaseException as error:  # also that of a handler of a signal
+            with self._mutex:
+                if not self._alive.get(thread):
+                    self._alive.pop(thread, None)  # it will not run
+            if isinstance(error, RuntimeError):
+                raise ThreadStartError(str(error)) from error
+            raise
         self.is_started = True
 
     def _run(self, run: Callable[[], None]) -> None:
+        thread = threading.current_thread()
+        with self._mutex:
+            if thread not in self._alive:  # who has started it was interrupted
+                return
+            self._alive[thread] = self.is_started = True
         try:
             run()
         finally:
             with self._mutex:
-                self._alive -= 1
+                del self._alive[thread]
                 is_last = self._is_ending and not self._alive
             if is_last:
                 self._last_words()
@@ -111,9 +119,14 @@ class Workers:
             if self._started > self._busy:
                 self._put(work)
             else:  # it begins while its start is still waited for here
-                self._threads.start("work", partial(self._run, [work]))
-                self._started += 1
+                self._started += 1  # before: who asks may be interrupted once it has begun
                 self._busy += 1
+                try:
+                    self._threads.start("work", partial(self._run, [work]))
+                except ThreadStartError:
+                    self._started -= 1
+                    self._busy -= 1
+                    raise
 
     def do_next(self, work: Work) -> None:
         """Have something done by those that there are."""
