@@ -454,6 +454,30 @@ def test_the_fastapi_service_runs_with_two_workers(tmp_path: Path) -> None:
     assert len(list(Path("state/chat-ann/checkpoints").glob("cp_*.json"))) == len(turns)
 
 
+_ASK_IN_THREADS = """
+from concurrent.futures import ThreadPoolExecutor
+
+def ask(_):
+    return int(b"".join(application({"PATH_INFO": "/ann"}, lambda *of: None)))
+
+with ThreadPoolExecutor(8) as pool:
+    print(sorted(pool.map(ask, range(40))) == list(range(1, 41)))
+"""
+
+
+@pytest.mark.blocking
+def test_the_synchronous_service_answers_threads(tmp_path: Path) -> None:
+    """Each of many threads gets a turn of its own, and the process leaves all in files."""
+    [service] = runnable(REPOSITORY / "docs/how-to/synchronous.md")
+    done = subprocess.run(
+        [sys.executable, "-c", service.text + _ASK_IN_THREADS],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr, done.returncode) == ("True\n", "", 0)
+    assert len([*(tmp_path / "state/ann/checkpoints").glob("cp_*.json")]) == 40
+    assert run_command("verify", tmp_path / "state").returncode == 0
+
+
 def docstring_examples() -> Iterator[Any]:
     """Yield every fenced Python example of a docstring."""
     for path in MODULES:
