@@ -46,7 +46,7 @@ def _directory() -> Iterator[Path]:
 class _EachPart(WholeContract):
     """All parts of the contract, on a directory for each test."""
 
-    sessions_of_a_page = 256
+    checkpoints_of_a_page = sessions_of_a_page = blobs_of_a_page = 256
 
     @pytest.fixture(name="opened")
     async def _opened(self, directory: Path, durability: Durability) -> AsyncIterator[Open]:

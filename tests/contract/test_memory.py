@@ -30,6 +30,8 @@ from tests.some_cases import examples
 class TestMemoryStore(WholeContract):
     """All parts of the contract, on one store for each test."""
 
+    checkpoints_of_a_page = sessions_of_a_page = blobs_of_a_page = 100  # it has none
+
     @pytest.fixture(name="store")
     def _store(self) -> Store:
         return MemoryStore()

@@ -9,8 +9,10 @@ import inspect
 import re
 import threading
 import time
+import unicodedata
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,6 +22,7 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from aiocheckpoint import (
+    ANY_NEWEST,
     CheckpointCorruptError,
     CheckpointData,
     CheckpointDecodeError,
@@ -176,6 +179,68 @@ class IgnoresCase(MemoryStore[CheckpointData]):
         async for session_id in super().sessions():
             if session_id.lower().startswith(prefix.lower()):
                 yield session_id
+
+
+class NormalisesIds(MemoryStore[CheckpointData]):
+    """Takes ids that look alike for one."""
+
+    async def load(
+        self, session_id: SessionId, checkpoint_id: CheckpointId | None = None
+    ) -> CheckpointData | None:
+        return await super().load(unicodedata.normalize("NFC", session_id), checkpoint_id)
+
+
+class ListsAThousand(MemoryStore[CheckpointData]):
+    """Lists what one query gives."""
+
+    async def list(self, session_id: SessionId, **which: Any) -> tuple[CheckpointMeta, ...]:
+        return (await super().list(session_id, **which))[:1000]
+
+
+class LoadsAThousand(MemoryStore[CheckpointData]):
+    """Loads as many as a query may name."""
+
+    async def load_many(
+        self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
+    ) -> tuple[CheckpointData, ...]:
+        return (await super().load_many(session_id, checkpoint_ids))[:999]
+
+
+class ReadsAThousand(MemoryStore[CheckpointData]):
+    """Gives a read what one query gives."""
+
+    async def read(self, session_id: SessionId, work: Callable[..., Awaitable[Any]], /) -> Any:
+        async def reading(session: Any) -> Any:
+            session.saved_ids = partial(session.saved_ids, limit=1000)
+            return await work(session)
+
+        return await super().read(session_id, reading)
+
+
+class TellsFiveHundredIds(MemoryStore[CheckpointData]):
+    """Tells the ids that one query gives."""
+
+    async def ids(self, session_id: SessionId, **which: Any) -> tuple[CheckpointId, ...]:
+        return (await super().ids(session_id, **which))[:500]
+
+
+class DeletesAThousand(MemoryStore[CheckpointData]):
+    """Deletes as many as a query may name."""
+
+    async def delete_many(
+        self, session_id: SessionId, checkpoint_ids: Iterable[CheckpointId], /
+    ) -> int:
+        wanted = [checkpoint_ids] if isinstance(checkpoint_ids, str) else [*checkpoint_ids]
+        return await super().delete_many(session_id, wanted[:999])
+
+
+class CopiesFiveHundred(MemoryStore[CheckpointData]):
+    """Copies what one query gives."""
+
+    async def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
+        copied = await super().copy_session(source_id, target_id)
+        await self.delete_many(target_id, (await self.ids(target_id))[500:])
+        return min(copied, 500)
 
 
 class DeletesWhatIsNot(MemoryStore[CheckpointData]):
@@ -489,6 +554,16 @@ async def _committed_one_by_one(
     return result
 
 
+class LoadsTwoHundredBlobs(MemoryStore[LargeValue]):
+    """Loads the blobs that one query gives."""
+
+    async def load_blobs(
+        self, session_id: SessionId, digests: Iterable[str], /
+    ) -> dict[str, bytes]:
+        found = await super().load_blobs(session_id, digests)
+        return dict([*found.items()][:200])
+
+
 # Durability and sharing
 
 
@@ -658,6 +733,36 @@ class CopiesDamage(MemoryStore[CheckpointData]):
         return 0
 
 
+class CopiesDamagedBlobs(MemoryStore[LargeValue]):
+    """Copies the bytes of blobs as they are."""
+
+    async def copy_session(self, source_id: SessionId, target_id: SessionId) -> int:
+        source = self._shelf.session(source_id)
+        self._shelf.sessions[target_id] = source
+        return len(source.checkpoints)
+
+
+class RecoversTheNewestFifty(MemoryStore[CheckpointData]):
+    """Looks for damage in a part of a session."""
+
+    async def recover(self, session_id: SessionId) -> RecoveryReport:
+        session = self._shelf.session(session_id).checkpoints
+        older = dict([*session.items()][:-50])
+        self._shelf.sessions[session_id] = Session(dict([*session.items()][-50:]))
+        report = await super().recover(session_id)
+        left = older | {**self._shelf.session(session_id).checkpoints}
+        self._shelf.sessions[session_id] = Session(left)
+        return report
+
+
+class ChecksAHundred(MemoryStore[CheckpointData]):
+    """Looks for damage in as many sessions as one query gives."""
+
+    async def check(self) -> tuple[Any, ...]:
+        looked_at = sorted([session_id async for session_id in self.sessions()])[:100]
+        return tuple([each for each in await super().check() if each.session_id in looked_at])
+
+
 # Cancellation
 
 
@@ -809,6 +914,53 @@ class OverlooksOthers(MemoryStore[CheckpointData]):
 
     def _commit(self, *what: Any, seen: Shelf | None = None) -> Any:
         return super()._commit(*what)
+
+
+class MissesDeletes(MemoryStore[CheckpointData]):
+    """Knows of changes by a number that saves count up, and deletes do not."""
+
+    def _commit(
+        self, staged: Any, owner: Any, expected: Any = ANY_NEWEST, seen: Shelf | None = None
+    ) -> Any:
+        if seen is not None:
+            for session_id, before in [*seen.sessions.items()]:
+                now = self._shelf.session(session_id)
+                left = {key: before.checkpoints.get(key) for key in now.checkpoints}
+                if left == now.checkpoints and session_id in self._shelf.sessions:
+                    seen.sessions[session_id] = self._shelf.sessions[session_id]
+        return super()._commit(staged, owner, expected, seen)
+
+
+class ComparesForSavesAlone(MemoryStore[CheckpointData]):
+    """Deletes whatever has changed since it was decided."""
+
+    def _commit(
+        self, staged: Any, owner: Any, expected: Any = ANY_NEWEST, seen: Shelf | None = None
+    ) -> Any:
+        is_saving = any(isinstance(each, StagedSave) for each in chain(*staged.values()))
+        return super()._commit(staged, owner, expected, seen if is_saving else None)
+
+
+class ComparesTheFirstSession(MemoryStore[CheckpointData]):
+    """Commits over several sessions whatever has changed in all but one."""
+
+    def _commit(
+        self, staged: Any, owner: Any, expected: Any = ANY_NEWEST, seen: Shelf | None = None
+    ) -> Any:
+        if seen is not None:
+            kept = {key: self._shelf.session(key) for key in self._shelf.sessions}
+            seen.sessions = kept | dict([*seen.sessions.items()][:1])
+        return super()._commit(staged, owner, expected, seen)
+
+
+class ComparesWhatItWrites(MemoryStore[CheckpointData]):
+    """Does not compare the sessions that an update has only read."""
+
+    def _commit(
+        self, staged: Any, owner: Any, expected: Any = ANY_NEWEST, seen: Shelf | None = None
+    ) -> Any:
+        written = {key: changes for key, changes in staged.items() if changes}
+        return super()._commit(written, owner, expected, seen)
 
 
 class UpdatesWithoutTurns(MemoryStore[CheckpointData]):
@@ -1160,6 +1312,14 @@ class OwnsTheLastFirst(MemoryStore[CheckpointData]):
 
     def own(self, session_id: SessionId, *, wait: bool = True) -> Any:
         return self._taken(session_id, wait)
+
+
+class DisownsWhatItDeletes(MemoryStore[CheckpointData]):
+    """Deletes with a session who owns it."""
+
+    async def delete_session(self, session_id: SessionId) -> bool:
+        self._shelf.disown(session_id)
+        return await super().delete_session(session_id)
 
 
 class WaitsAnyway(MemoryStore[CheckpointData]):
@@ -1525,6 +1685,22 @@ BROKEN: dict[type[MemoryStore[Any]], str] = {
     LikesSessions: "test_a_prefix_is_no_pattern",
     GlobsPrefixes: "test_a_prefix_is_no_pattern",
     IgnoresCase: "test_a_prefix_is_no_pattern",
+    NormalisesIds: "test_any_text_is_an_id",
+    ListsAThousand: "test_no_page_of_a_session_is_left_out",
+    TellsFiveHundredIds: "test_no_page_of_a_session_is_left_out",
+    LoadsAThousand: "test_no_page_of_a_session_is_left_out",
+    ReadsAThousand: "test_no_page_of_a_session_is_left_out",
+    DeletesAThousand: "test_no_page_of_a_session_is_left_behind",
+    CopiesFiveHundred: "test_no_page_of_a_session_is_left_behind",
+    LoadsTwoHundredBlobs: "test_no_page_of_blobs_is_left_out",
+    CopiesDamagedBlobs: "test_a_damaged_blob_is_not_copied",
+    RecoversTheNewestFifty: "test_no_page_with_damage_is_left_out",
+    ChecksAHundred: "test_no_page_of_sessions_is_left_unchecked",
+    MissesDeletes: "test_an_update_notices_whatever_another_changed",
+    ComparesForSavesAlone: "test_an_update_notices_whatever_another_changed",
+    ComparesTheFirstSession: "test_an_update_of_several_notices_a_change_of_any",
+    ComparesWhatItWrites: "test_an_update_of_several_notices_a_change_of_any",
+    DisownsWhatItDeletes: "test_an_owner_outlives_what_it_owned",
     DeletesWhatIsNot: "test_what_is_not_there_is_none_and_no_error",
     VerifiesAnything: "test_verify_knows_what_is_stored",
     SwallowsRefusals: "test_what_cannot_come_back_is_refused",

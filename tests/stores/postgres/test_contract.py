@@ -65,6 +65,8 @@ class TestPostgres(
 ):
     """The store of checkpoints, by a URL."""
 
+    checkpoints_of_a_page = 256
+
     @pytest.fixture(name="hasty_store")
     def _hasty_store(self, make_store: MakeStore) -> CheckpointStore[CheckpointData]:
         store: CheckpointStore[CheckpointData] = make_store(lock_timeout_seconds=0.5)

@@ -55,7 +55,8 @@ class ServerMachine(StoreMachine):
 class ServerContract(WholeContract):
     """All parts, in a prefix for each test; a subclass gives the fixture `server`."""
 
-    sessions_of_a_page = 100
+    checkpoints_of_a_page = sessions_of_a_page = 100
+    blobs_of_a_page = 20  # each is a request of its own, and no query tells of them in parts
 
     @pytest.fixture(name="opened")
     async def _opened(self, server: Server) -> AsyncIterator[Open]:

@@ -12,10 +12,10 @@ from aiocheckpoint.testing.contract.reading import ReadContract
 from aiocheckpoint.testing.contract.records import LargeValue
 from aiocheckpoint.testing.contract.refusals import BlobRefusalContract, RefusalContract
 from aiocheckpoint.testing.contract.retention import BlobRetentionContract, RetentionContract
+from aiocheckpoint.testing.contract.shared_updates import SharedUpdateContract
 from aiocheckpoint.testing.contract.sharing import (
     BlobSharingContract,
     SharedOwnershipContract,
-    SharedUpdateContract,
     SharingContract,
 )
 from aiocheckpoint.testing.contract.types import RecordTypeContract

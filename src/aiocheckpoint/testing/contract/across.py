@@ -192,8 +192,22 @@ class AcrossDamageContract:
     """
     The same where something is damaged.
 
-    The subclass gives `store` and `damage`, as `DamageContract` says.
+    The subclass gives `store` and `damage`, as `DamageContract` says. For `sessions_of_a_page` see
+    `AcrossSessionsContract`.
     """
+
+    sessions_of_a_page: ClassVar[int] = 500
+
+    async def test_no_page_of_sessions_is_left_unchecked(
+        self, store: Store, damage: Damage
+    ) -> None:
+        """However many there are, more than a query gives at once, damage in any is found."""
+        names = [f"{number:04}" for number in range(self.sessions_of_a_page + 2)]
+        await asyncio.gather(*(store.save(checkpoint(name, checkpoint_id="a")) for name in names))
+        for session_id in (names[0], names[-1]):
+            await damage(session_id, "a")
+        found = {each.session_id for each in await store.check() if each.is_damage}
+        assert found == {names[0], names[-1]}
 
     async def test_damage_is_not_left_out(self, store: Store, damage: Damage) -> None:
         """Load_newest raises the first, and has the rest and all else; unfinished tells each."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from aiocheckpoint.errors import (
     CheckpointEncodeError,
@@ -22,6 +22,7 @@ from aiocheckpoint.testing.contract.records import (
     error_of,
     sessions_of,
 )
+from aiocheckpoint.testing.contract.work import saved_at_once
 
 Reader: TypeAlias = SessionReader[CheckpointData]
 _CLOCK_DIFFERENCE = timedelta(minutes=5)
@@ -37,7 +38,11 @@ class CheckpointStoreContract:
     `conftest.py` shows the values of a failed assertion.
 
     No part tries whether a store blocks the event loop: run them with `blockbuster` for that.
+    One whose queries give fewer checkpoints at once than a thousand says so by
+    `checkpoints_of_a_page`, for tests that are the quicker for it.
     """
+
+    checkpoints_of_a_page: ClassVar[int] = 1000
 
     async def test_load_gives_back_what_was_saved(self, store: Store) -> None:
         """Save returns the id, and load returns an equal record, by id and as the newest."""
@@ -313,6 +318,30 @@ class CheckpointStoreContract:
         assert await store.ids("s") == ("c", "a")
         assert await store.delete_many("s", ["d", "b"]) == 0
         assert await store.delete_many("t", ["a"]) == 0
+
+    async def test_no_page_of_a_session_is_left_out(self, store: Store) -> None:
+        """However many checkpoints it has, more than a query gives at once, each is read."""
+        ids = await saved_at_once(store, "s", self.checkpoints_of_a_page + 2)
+
+        async def read(session: Reader) -> list[int]:
+            found = [await session.ids(), await session.saved_ids(), await session.list()]
+            return [len(each) for each in found]
+
+        assert await store.ids("s") == tuple(ids[::-1])
+        assert [meta.checkpoint_id for meta in await store.list("s")] == ids[::-1]
+        assert [data.checkpoint_id for data in await store.load_many("s", ids)] == ids
+        assert await store.read("s", read) == [len(ids)] * 3
+        assert await store.update("s", read) == [len(ids)] * 3
+
+    async def test_no_page_of_a_session_is_left_behind(self, store: Store) -> None:
+        """However many there are, each is copied; and each is deleted that was named."""
+        ids = await saved_at_once(store, "s", self.checkpoints_of_a_page + 2)
+        assert await store.copy_session("s", "t") == len(ids)
+        assert await store.ids("t") == tuple(ids[::-1])
+        assert await store.delete_many("s", ids[1:]) == len(ids) - 1
+        assert await store.ids("s") == (ids[0],)
+        assert await store.delete_session("t")
+        assert await store.ids("t") == ()
 
     async def test_of_racing_saves_that_expect_the_same_one_succeeds(self, store: Store) -> None:
         """Of saves that race for an empty session, each expecting it empty, one succeeds."""

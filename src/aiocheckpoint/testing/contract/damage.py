@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from aiocheckpoint.errors import CheckpointCorruptError, MissingBlobError
 from aiocheckpoint.testing.contract.records import (
@@ -17,6 +17,7 @@ from aiocheckpoint.testing.contract.records import (
     refusal,
     sessions_of,
 )
+from aiocheckpoint.testing.contract.work import saved_at_once
 
 Damage: TypeAlias = Callable[[str, str], Awaitable[None]]
 
@@ -26,8 +27,11 @@ class DamageContract:
     What a store does about damage; for a `CheckpointStore` of `CheckpointData`.
 
     The subclass gives two fixtures: `store`, an empty one, and `damage`, a coroutine function that
-    takes a session id and a checkpoint id and changes a byte in what is stored of it.
+    takes a session id and a checkpoint id and changes a byte in what is stored of it. For
+    `checkpoints_of_a_page` see `CheckpointStoreContract`.
     """
+
+    checkpoints_of_a_page: ClassVar[int] = 1000
 
     async def test_damage_raises_and_nothing_older_comes_instead(
         self, store: Store, damage: Damage
@@ -108,6 +112,18 @@ class DamageContract:
         assert (again.newest_valid_id, again.quarantined) == ("a", ())
         await store.save(checkpoint("s", 9, checkpoint_id="b"), expected="a")
         assert await listed_ids(store, "s") == ["b", "a", "d"]
+
+    async def test_no_page_with_damage_is_left_out(self, store: Store, damage: Damage) -> None:
+        """Of a session with more checkpoints than a query gives at once all are looked at."""
+        ids = await saved_at_once(store, "s", self.checkpoints_of_a_page + 2)
+        for checkpoint_id in (ids[0], ids[-1]):
+            await damage("s", checkpoint_id)
+        findings = [finding for finding in await store.check() if finding.is_damage]
+        assert len({finding.location for finding in findings}) == 2
+        report = await store.recover("s")
+        assert report.newest_valid_id == ids[-2]
+        assert await store.ids("s") == tuple(ids[-2:0:-1])
+        assert await store.check() == ()
 
     async def test_recover_may_leave_nothing(self, store: Store, damage: Damage) -> None:
         """Of a session without an intact checkpoint none is left, and it may begin anew."""
@@ -222,3 +238,16 @@ class BlobDamageContract:
         assert await blob_store.ids("s") == ("a",)
         assert await blob_store.load_blobs("s", by_digest(b"1" * 99)) == by_digest(b"1" * 99)
         assert await blob_store.check() == ()
+
+    async def test_a_damaged_blob_is_not_copied(
+        self, blob_store: Blobs, damage_blob: Damage
+    ) -> None:
+        """The copy of its session raises, and what it may have copied before is intact."""
+        for key in (b"1" * 99, b"2" * 99):
+            await blob_store.save(large(f"{key[:1]!r}", key), blobs=by_digest(key))
+        (digest,) = by_digest(b"2" * 99)
+        await damage_blob("s", digest)
+        assert await refusal(blob_store.copy_session("s", "t")) is CheckpointCorruptError
+        for record in await blob_store.load_many("t", await blob_store.ids("t")):
+            assert await blob_store.load_blobs("t", record.blob_digests) == by_digest(b"1" * 99)
+        assert {finding.session_id for finding in await blob_store.check()} == {"s"}

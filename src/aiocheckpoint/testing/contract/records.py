@@ -35,10 +35,12 @@ ODD_IDS = (
     "latest.json",
     ".aiocheckpoint",
     "дерево",
+    "Zo\u00eb",
+    "Zoe\u0308",
     "🪵",
     "x" * 5000,
 )
-"""Ids that a store has to tell apart, and that must not lead out of it."""
+"""Ids that a store has to tell apart, two of which look alike, and that must not lead out of it."""
 
 IDS_BY_PREFIX: dict[str, tuple[str, ...]] = {
     "a%": ("a%1",),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 
 from aiocheckpoint.errors import (
     MissingBlobError,
@@ -23,9 +22,7 @@ from aiocheckpoint.testing.contract.records import (
     sessions_of,
 )
 from aiocheckpoint.testing.contract.work import (
-    Session,
     StopError,
-    count_one,
     ended,
     owned_at_once,
 )
@@ -179,80 +176,6 @@ class BlobSharingContract:
         assert await blob_store.ids("s") == ("y7", "x7")
 
 
-class SharedUpdateContract:
-    """
-    What `update` does beside a second client; for `CheckpointStore`s of `CheckpointData`.
-
-    The subclass gives `store` and `other`, as `SharingContract` says.
-    """
-
-    async def test_of_updates_of_two_clients_none_is_lost(self, store: Store, other: Store) -> None:
-        """Each counts from what was there when it committed."""
-        answers = await asyncio.gather(
-            *(client.update("s", count_one) for _ in range(8) for client in (store, other))
-        )
-        assert sorted(answers) == [*range(1, 17)]
-        assert len(await store.list("s")) == 16
-
-    async def test_what_another_saved_meanwhile_is_seen(self, store: Store, other: Store) -> None:
-        """Nothing is written that was decided on what is not so any more."""
-        outside = contextvars.copy_context()
-
-        async def work(session: Session) -> int:
-            newest = await session.load()
-            if not kept:  # a store may hold it up, so that nobody interferes
-                save = other.save(checkpoint("s", 41, checkpoint_id="x"))
-                kept.append(asyncio.create_task(save, context=outside))
-                await asyncio.wait(kept, timeout=0.1)
-            count = 0 if newest is None else newest.iteration
-            session.save(checkpoint("s", count + 1, checkpoint_id="y"))
-            return count + 1
-
-        kept: list[asyncio.Task[str]] = []
-        answer = await store.update("s", work)
-        await kept[0]
-        order = await listed_ids(store, "s")
-        assert (answer, order) in ((42, ["y", "x"]), (1, ["x", "y"]))
-
-    async def test_what_an_update_reads_was_there_at_one_moment(
-        self, store: Store, other: Store
-    ) -> None:
-        """Also where it stages nothing: what it returns was so, though somebody came between."""
-        outside = contextvars.copy_context()
-        kept: list[asyncio.Task[str]] = []
-
-        async def work(session: Session) -> list[tuple[str, ...]]:
-            before = await session.saved_ids()
-            if not kept:
-                save = other.save(checkpoint("s", 1, checkpoint_id="x"))
-                kept.append(asyncio.create_task(save, context=outside))
-                await asyncio.wait(kept, timeout=0.1)
-            newest = await session.load()
-            assert newest is not None
-            return [before, await session.saved_ids(), (newest.checkpoint_id,)]
-
-        await store.save(checkpoint("s", checkpoint_id="a"))
-        answer = await store.update("s", work)
-        await kept[0]
-        assert answer in ([("a",), ("a",), ("a",)], [("x", "a"), ("x", "a"), ("x",)])
-
-    async def test_work_may_ask_another_client(self, store: Store, other: Store) -> None:
-        """What it asks of a store that is opened beside is no call of its own, and not refused."""
-        await store.save(checkpoint("s", 1, checkpoint_id="a"))
-
-        async def work(session: Session) -> int:
-            seen = await other.load("s")
-            async with other.own("t") as owner:
-                await owner.save(checkpoint("t", 1))
-            session.save(checkpoint("s", 2, checkpoint_id="b"))
-            await other.save(checkpoint("t", 2))
-            return 0 if seen is None else seen.iteration
-
-        assert await store.update("s", work) == 1
-        assert await listed_ids(other, "s") == ["b", "a"]
-        assert len(await store.list("t")) == 2
-
-
 class SharedOwnershipContract:
     """
     What `own` does beside a second client; for `CheckpointStore`s of `CheckpointData`.
@@ -270,6 +193,20 @@ class SharedOwnershipContract:
             assert await refusal(first.save(checkpoint("s"))) is OwnershipLostError
             await second.save(checkpoint("s"))
         assert len(await store.list("s")) == 1
+
+    async def test_an_owner_outlives_what_it_owned(self, store: Store, other: Store) -> None:
+        """Whoever deletes the session takes it from nobody: its owner writes on, and no other."""
+        async with store.own("s") as first:
+            for deleting in (store, other):
+                await first.save(checkpoint("s", checkpoint_id="a"))
+                assert await deleting.delete_session("s")
+                assert isinstance(await error_of(owned_at_once(other, "s")), SessionOwnedError)
+            await first.save(checkpoint("s", checkpoint_id="b"), expected=None)
+        await store.delete_session("s")
+        async with other.own("s") as second:
+            assert second.token > first.token
+            assert await refusal(first.save(checkpoint("s"))) is OwnershipLostError
+        assert await store.list("s") == ()
 
     async def test_the_other_waits_for_it(self, store: Store, other: Store) -> None:
         """A client that waits has the session when the owner gives it up."""

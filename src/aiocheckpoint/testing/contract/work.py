@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, TypeAlias
 
-from aiocheckpoint.models import CheckpointData
+from aiocheckpoint.models import CheckpointData, CheckpointId, SessionId
 from aiocheckpoint.store import Transaction
 from aiocheckpoint.testing.contract.records import Store, checkpoint
 
@@ -28,6 +28,18 @@ async def taken_item(session: Session) -> object:
     item = newest.messages.pop(0)
     session.save(newest)
     return item
+
+
+async def saved_at_once(store: Store, session_id: SessionId, count: int) -> list[CheckpointId]:
+    """Save many checkpoints by one update, and return their ids, the first and least first."""
+    ids = [f"{number:05}" for number in range(count)]
+
+    async def save(session: Session) -> None:
+        for number, checkpoint_id in enumerate(ids):
+            session.save(checkpoint(session_id, number, checkpoint_id=checkpoint_id))
+
+    await store.update(session_id, save)
+    return ids
 
 
 async def owned(store: Store, session_id: str, *, wait: bool = True) -> None:
