@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import os
 import queue
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
@@ -330,6 +332,73 @@ def test_its_thread_ends(way: str, leaves_a_task: bool) -> None:
 
     assert not thread.is_alive()
     assert ended.is_set() == leaves_a_task
+
+
+@pytest.mark.parametrize("way", ["stop", "exit"])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_work_that_ends_the_loop(way: str) -> None:
+    """Where work of others has ended the loop, calls under way are told, and the next one works."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    async def endless() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def leave() -> None:
+        def end() -> None:
+            assert go_on.wait(GUARD_SECONDS)
+            if way == "exit":
+                raise SystemExit
+            asyncio.get_running_loop().stop()
+            for task in asyncio.all_tasks():
+                task.cancel()
+
+        asyncio.get_running_loop().call_soon(end)
+
+    with Portal() as portal, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(portal.run, endless())
+        assert begun.wait(GUARD_SECONDS)
+        portal.run(leave())
+        (thread,) = [t for t in _portal_threads() if t is next(iter(portal._hosts.values())).thread]
+        go_on.set()
+        thread.join(GUARD_SECONDS)
+        with pytest.raises(CancelledError):
+            waiting.result(GUARD_SECONDS)
+        assert pool.submit(portal.run, _doubled(1)).result(GUARD_SECONDS) == 2
+
+
+def test_a_call_while_what_was_left_is_cancelled() -> None:
+    """It is done by the next thread: the one that ends begins nothing more."""
+    ending, asked = threading.Event(), threading.Event()
+
+    async def leave() -> None:
+        async def left() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ending.set()
+                while not asked.is_set():
+                    await asyncio.sleep(0)
+                for _ in range(10):
+                    await asyncio.sleep(0)
+
+        tasks.append(asyncio.ensure_future(left()))
+        await asyncio.sleep(0)
+
+    tasks: list[asyncio.Task[None]] = []
+    portal = Portal()
+    portal.run(leave())
+    (host,) = portal._hosts.values()
+    portal.close()
+    assert ending.wait(GUARD_SECONDS)
+    portal._hosts[os.getpid()] = host  # as whoever has found it before it was closed
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(portal.run, _doubled(1))
+        while not (host._calls or answer.done()):
+            time.sleep(0)
+        asked.set()
+        assert answer.result(GUARD_SECONDS) == 2
+    portal.close()
 
 
 def test_nobody_finds_one_whose_thread_ends() -> None:

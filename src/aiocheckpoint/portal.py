@@ -86,15 +86,19 @@ class Portal:
 
         Cost: two hops from thread to thread.
         """
-        call = _Call(work)
-        try:
-            while not self._host().ask(call):
-                pass  # it was closed just then
-        except BaseException:
-            if not call.is_asked:
-                work.close()
-            raise
-        return call.outcome.wait()
+        while True:
+            call = _Call(work)
+            try:
+                host = self._host()
+                host.ask(call)
+            except BaseException:
+                if not call.is_asked:
+                    work.close()
+                raise
+            try:
+                return call.outcome.wait()
+            except _NotBegunError:  # it was closed just then, or the work of others has ended it
+                self._forget(host)
 
     def run_close(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         """
@@ -156,6 +160,11 @@ class Portal:
             raise RuntimeError("synchronous calls do not work here: they would wait for themselves")
         return host
 
+    def _forget(self, host: _Host) -> None:
+        with self._starting.setdefault(process_id(), threading.RLock()):
+            if self._hosts.get(process_id()) is host:
+                del self._hosts[process_id()]
+
     def _started(self) -> _Host:
         host = _Host()
         host.start()
@@ -176,6 +185,10 @@ class Portal:
         host = self._hosts.pop(process_id(), None)
         if host is not None and host.finalizer is not None:
             host.finalizer()
+
+
+class _NotBegunError(Exception):
+    """A loop has ended, with nothing done of what it was asked for."""
 
 
 class _Call(Generic[ResultT]):
@@ -204,7 +217,7 @@ class _Call(Generic[ResultT]):
         try:
             result = await self._work
         except asyncio.CancelledError:
-            self.outcome.fail(CancelledError())
+            self.give_up()
         except BaseException as error:  # noqa: BLE001 - raised by `run`
             self.outcome.fail(error)
         else:
@@ -214,6 +227,11 @@ class _Call(Generic[ResultT]):
         """Tell of work whose task was cancelled before it began: nothing of it has run."""
         if not self.outcome.is_told:
             self._work.close()
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Tell of work that goes no further."""
+        if not self.outcome.is_told:
             self.outcome.fail(CancelledError())
 
 
@@ -232,7 +250,7 @@ class _Host:
         self._process_id = process_id()
         self._loop = asyncio.new_event_loop()
         self._calls: deque[_Call[Any]] = deque()
-        self._begun: set[asyncio.Task[None]] = set()
+        self._begun: dict[asyncio.Task[None], _Call[Any]] = {}
         self._is_over = False
         self.finalizer: weakref.finalize[..., Portal] | None = None
         self.thread = threading.Thread(target=self._run, name="aiocheckpoint-portal", daemon=True)
@@ -253,27 +271,27 @@ class _Host:
             self.end()
             raise
 
-    def ask(self, call: _Call[Any]) -> bool:
-        """Hand work over; False where the loop has ended, with nothing of it done."""
+    def ask(self, call: _Call[Any]) -> None:
+        """Hand work over; where the loop has ended, its outcome is `_NotBegunError`."""
         call.is_asked = True
         self._calls.append(call)
         with contextlib.suppress(RuntimeError):  # it is closed
             self._loop.call_soon_threadsafe(self._begin_all)
-        if not self._is_over:  # it begins what it finds behind the moment when it is over
-            return True
-        try:
-            self._calls.remove(call)
-        except ValueError:
-            return True
-        call.is_asked = False
-        return False
+        if self._is_over:  # or the thread refuses it, behind the moment when it is over
+            self._refuse_all()
 
     def _begin_all(self) -> None:
+        while self._calls and not self._is_over:
+            call = self._calls.popleft()
+            task = call.begin(self._loop)
+            self._begun[task] = call
+            task.add_done_callback(self._begun.pop)
+
+    def _refuse_all(self) -> None:
+        """Refuse what is not begun; by any thread, once it is over."""
         while self._calls:
-            with contextlib.suppress(IndexError):  # who has asked took it back
-                task = self._calls.popleft().begin(self._loop)
-                self._begun.add(task)
-                task.add_done_callback(self._begun.discard)
+            with contextlib.suppress(IndexError):  # another thread has
+                self._calls.popleft().outcome.fail(_NotBegunError())
 
     def end(self) -> None:
         """Let the thread end when all is done that was asked for."""
@@ -282,28 +300,31 @@ class _Host:
                 self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _run(self) -> None:
-        loop = self._loop
         try:
-            loop.run_forever()
-            self._do_all()
+            self._loop.run_forever()
+            self._finish()
+        finally:  # also where a task that was left has raised SystemExit
             self._is_over = True
-            self._do_all()  # what came before anybody could see that
-            left = asyncio.all_tasks(loop)  # as what a store has for as long as there is its loop
-            for task in left:
-                task.cancel()
-            if left:
-                loop.run_until_complete(asyncio.wait(left))
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.run_until_complete(asyncio.sleep(0))  # they are told an iteration later
-        finally:
-            loop.close()
+            self._loop.close()
+            self._refuse_all()
+            for call in self._begun.values():
+                call.give_up()
 
-    def _do_all(self) -> None:
-        """Do all that was asked for."""
+    def _finish(self) -> None:
+        """Do all that was asked for, and cancel what that has left."""
+        loop = self._loop
         self._begin_all()
         while self._begun:
-            self._loop.run_until_complete(asyncio.wait({*self._begun}))
+            loop.run_until_complete(asyncio.wait({*self._begun}))
             self._begin_all()
+        self._is_over = True
+        left = asyncio.all_tasks(loop)  # as what a store has for as long as there is its loop
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(asyncio.sleep(0))  # they are told an iteration later
 
 
 class _Blocking(Generic[RecordT]):
