@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import itertools
 import os
 import queue
@@ -14,6 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -200,6 +202,23 @@ def test_an_interrupted_call_holds_nobody_up(
         if not was_interrupted:
             break
     assert at > 20, "it was interrupted nowhere"
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_interrupted_call_goes_on() -> None:
+    """Wherever it is interrupted, it is done without another call, or nothing of it ever is."""
+    with Portal() as portal:
+        portal.run(_doubled(1))
+        for at in itertools.count(3):  # behind the moment when `run` is called
+            work = _doubled(2)
+            was_interrupted = _interrupted(partial(portal.run, work), at)
+            deadline = time.monotonic() + GUARD_SECONDS
+            while inspect.getcoroutinestate(work) != inspect.CORO_CLOSED:
+                assert time.monotonic() < deadline, f"it hangs at {at}"
+                time.sleep(0)
+            if not was_interrupted:
+                break
+        assert at > 20, "it was interrupted nowhere"
 
 
 def test_waits_that_are_not_of_the_library_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,11 +49,8 @@ class Portal:
     """
 
     def __init__(self) -> None:
-        # By process: that of a parent is left alone, as to close it would reach into the parent's.
-        self._hosts: dict[int, _Host] = {}
-        # By process, too: that of a parent may be held for ever. A handler of a signal that comes
-        # between may start a host of its own.
-        self._starting: dict[int, threading.RLock] = {}
+        self._hosts: dict[int, _Host] = {}  # by process: a parent's is its own, also to close
+        self._starting: dict[int, threading.RLock] = {}  # by process: a parent's may be held
 
     def __enter__(self) -> Self:
         """Return the portal; it is closed at the end of the block."""
@@ -87,13 +84,16 @@ class Portal:
         Cost: two hops from thread to thread.
         """
         while True:
-            call = _Call(work)
+            call: _Call[ResultT] | None = None
             try:
+                call = _Call(work)
                 host = self._host()
                 host.ask(call)
             except BaseException:
-                if not call.is_asked:
+                if call is None or call.host is None:
                     work.close()
+                else:
+                    call.host.wake()  # it may not have been
                 raise
             try:
                 return call.outcome.wait()
@@ -196,12 +196,12 @@ class _Call(Generic[ResultT]):
     Work that is asked of a portal, in the context of who asks.
 
     Attributes:
-        is_asked: whether a host has it, or may have it.
+        host: which has it, or may have it.
         outcome: what comes of it.
     """
 
     def __init__(self, work: Coroutine[Any, Any, ResultT]) -> None:
-        self.is_asked = False
+        self.host: _Host | None = None
         self.outcome = Outcome[ResultT]()
         self._work = work
         self._context = copy_context()
@@ -273,12 +273,16 @@ class _Host:
 
     def ask(self, call: _Call[Any]) -> None:
         """Hand work over; where the loop has ended, its outcome is `_NotBegunError`."""
-        call.is_asked = True
+        call.host = self
         self._calls.append(call)
-        with contextlib.suppress(RuntimeError):  # it is closed
-            self._loop.call_soon_threadsafe(self._begin_all)
+        self.wake()
         if self._is_over:  # or the thread refuses it, behind the moment when it is over
             self._refuse_all()
+
+    def wake(self) -> None:
+        """Have it begin what it was asked for."""
+        with contextlib.suppress(RuntimeError):  # it is closed
+            self._loop.call_soon_threadsafe(self._begin_all)
 
     def _begin_all(self) -> None:
         while self._calls and not self._is_over:

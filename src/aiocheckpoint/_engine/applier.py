@@ -146,7 +146,7 @@ class Applier:
 
     def _wake_flushed(self, root: WritableRoot, seen: Flushed) -> None:
         """Wake those that have what they wait for."""
-        if self.demand.has_outcomes(seen.has_files):
+        if self.demand.has_any_outcome(seen.has_files):
             root.log.require_in_place(LOCK_NAME)
             self.demand.wake(seen.has_files)
 

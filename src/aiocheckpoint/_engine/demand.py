@@ -139,7 +139,7 @@ class Demand:
                 self.note_flush()
         return is_met
 
-    def has_outcomes(self, has_outcome: Callable[[Waiter, Change], bool]) -> bool:
+    def has_any_outcome(self, has_outcome: Callable[[Waiter, Change], bool]) -> bool:
         """Tell whether any change has its outcome."""
         return any(
             has_outcome(waiter, change) for waiter in [*self._waiters] for change in waiter.changes

@@ -54,7 +54,7 @@ class Verification(Struct, kw_only=True):
         path: what was asked for.
         ok: whether all was looked at, and nothing is damaged; what a killed process left behind is
             no damage.
-        sessions: how many were read.
+        sessions: how many there are; 0 where not all could be looked at.
         checkpoints: how many can be listed, damaged ones among them where they still can; None
             where some session cannot be listed.
         findings: what is wrong.
