@@ -161,8 +161,7 @@ class Demand:
     def fail_tried(self, error: BaseException) -> None:
         """Give the error to those who waited when the try began; who came later waits on."""
         self.fail(error, lambda waiter: waiter.tries < self.tries)
-        with self._condition:
-            self.note_flush()
+        self.note_flush()
 
     def fail(self, error: BaseException, is_meant: Callable[[Waiter], bool]) -> None:
         """Give an error to those that are meant."""

@@ -109,17 +109,18 @@ async def _store_verified(
     """Verify a store, and name one of its sessions, for a command that is about any."""
     async with store:
         findings = await store.check()
+        is_partial = _is_partial(findings)
         # Beside a journal that is locked they would be waited for as long once more, for nothing.
-        sessions = [] if _is_partial(findings) else (await summaries(store))[0]
+        sessions = [] if is_partial else (await summaries(store))[0]
         if not sessions and not findings:
             await require_store(store, place)
             raise CommandError(f"no sessions in {place}; nothing was verified")
     counts = [summary.checkpoints for summary in sessions]
     verification = Verification(
         path=str(place),
-        ok=not _is_partial(findings) and not any(finding.is_damage for finding in findings),
+        ok=not is_partial and not any(finding.is_damage for finding in findings),
         sessions=len(sessions),
-        checkpoints=None if _is_partial(findings) or None in counts else sum(filter(None, counts)),
+        checkpoints=None if is_partial or None in counts else sum(filter(None, counts)),
         findings=findings,
     )
     known = (one.session_id for one in sessions if one.session_id is not None)
